@@ -11,16 +11,31 @@ from typing import Any, Literal
 import asyncpg
 import structlog
 from alembic import context
-from sqlalchemy import Connection, NullPool, event
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from sqlalchemy import Connection, NullPool, String, bindparam, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import AutoString
 
 from schema.common.urls.postgres import parse_postgres_url
 from schema.tables import METADATA
 
+
+def write_compatibility(*, ctx: MigrationContext, step: MigrationInfo, **_: object) -> None:
+    """Write which releases run on the revision that a step has come to, in its transaction."""
+    statement = text("UPDATE alembic_version SET compatible_from = :oldest")
+    for revision in step.destination_revisions:  # none after the first one was taken back
+        ctx.execute(
+            statement.bindparams(bindparam("oldest", revision.module.compatible_from, String))
+        )
+
+
 # A transaction for each revision: one that fails or is killed leaves nothing behind, so it can be
 # repeated, and the revisions before it stay.
-COMMON = {"target_metadata": METADATA, "transaction_per_migration": True}
+COMMON = {
+    "target_metadata": METADATA,
+    "transaction_per_migration": True,
+    "on_version_apply": write_compatibility,
+}
 
 # Advisory locks of the database. A migration holds TURN from its beginning to its end, so a second
 # one waits, and then finds nothing to do. Each of its transactions holds TRANSACTION as well: a

@@ -21,7 +21,9 @@ from schema.common import failpoints
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
 from schema.common.observability import log_config
+from schema.common.process.background import run_in_background
 from schema.common.version import package_version
+from schema.db import revisions
 from schema.db.database import Database
 from schema.hub.client import open_hub_client
 from schema.jobs.tables import JobKind
@@ -172,8 +174,13 @@ def assemble_app(
                 web.state.registration_proxy = await stack.enter_async_context(
                     open_registration_proxy(urls.issuer, urls.public, settings.oauth_client_id)
                 )
-            await _log_start(opened.app.database)
-            async with json_transport.run(), sse_transport.run():
+            database = opened.app.database
+            await _log_start(database)
+            async with (
+                run_in_background(database.check_revision_regularly()),
+                json_transport.run(),
+                sse_transport.run(),
+            ):
                 yield
 
     has_proxy = settings.oauth_client_id is not None
@@ -253,6 +260,7 @@ async def _open_app(
             pooled=settings.pooled,
             on_job_changes=change_publisher.enqueue,
             on_transitions=metrics.observe_transitions,
+            on_refusal=revisions.require_usable_revision,
         ) as database,
         open_wakeup_sender(redis_url) as wakeup_sender,
         open_hub_client(

@@ -1,12 +1,13 @@
 """Database of the service: transactions as one subject, after a check of the revision.
 
-Until the database is at the revision that this code is written for, and its keys are ours, nothing
-is read or written.
+Unless the database is at a revision that this release runs on, and its keys are ours, nothing is
+read or written.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Final
 
 import anyio
 import structlog
@@ -18,25 +19,12 @@ from schema.accounts.vault_keys import OtherVaultKey, compare_vault_keys, descri
 from schema.common.errors import HoldfastError, Unavailable
 from schema.db import revisions
 from schema.db.database import Database, Transaction
+from schema.db.revisions import WrongRevision
+
+_CHECK_INTERVAL: Final = timedelta(seconds=10)
+"""How long a process may go on after a revision that its release does not run on."""
 
 log = structlog.stdlib.get_logger()
-
-
-class WrongRevision(Unavailable):
-    """The database has to be migrated before anything can be done."""
-
-    def __init__(self, current: str | None, expected: str) -> None:
-        self.retry_after = timedelta(seconds=30)
-        HoldfastError.__init__(
-            self,
-            f"The database is at revision {current or 'none'} and this service needs {expected}, "
-            f"so nothing was done. Its operator has to run `holdfast migrate`.",
-        )
-
-    @property
-    def code(self) -> str:
-        """To a client it is the same as any other outage."""
-        return Unavailable.__name__
 
 
 class WrongVaultKey(Unavailable):
@@ -53,7 +41,7 @@ class WrongVaultKey(Unavailable):
 
 
 class TenantDatabase:
-    """Opens transactions; each one checks revision and keys until they were right once."""
+    """Opens transactions; each one checks revision and keys until this process may use both."""
 
     def __init__(self, database: Database, vault: Vault | None = None) -> None:
         """Prepare the checks.
@@ -70,7 +58,7 @@ class TenantDatabase:
         """Yield a transaction that sees no rows of subjects; a disconnect does not cut it in half.
 
         Raises:
-            Unavailable: the database cannot be reached, or is at another revision.
+            Unavailable: the database cannot be reached, or this release does not run on it.
         """
         # Over SSE the SDK cancels a tool when its client disconnects (mcp 2.3.0).
         with anyio.CancelScope(shield=True):
@@ -84,7 +72,7 @@ class TenantDatabase:
         """Yield a transaction that sees the rows of one subject, and the hold on their jobs.
 
         Raises:
-            Unavailable: the database cannot be reached, or is at another revision.
+            Unavailable: the database cannot be reached, or this release does not run on it.
         """
         async with self.transaction() as tx:
             yield tx, await act_as_subject(tx, subject_id)
@@ -93,21 +81,34 @@ class TenantDatabase:
         """Check the revision again, and return it.
 
         Raises:
-            Unavailable: the database cannot be reached, or is at another revision.
+            Unavailable: the database cannot be reached, or this release does not run on it.
         """
         async with self._database.transaction() as tx:
             return await self._verify(tx)
 
+    async def check_revision_regularly(self) -> None:
+        """Check the revision every few seconds: a later release may have taken something away."""
+        while True:
+            await anyio.sleep(_CHECK_INTERVAL.total_seconds())
+            with suppress(Unavailable):
+                async with self._database.transaction() as tx:
+                    await self._require_usable_revision(tx)
+
+    async def _require_usable_revision(self, tx: Transaction) -> str:
+        try:
+            return await revisions.require_usable_revision(tx)
+        except WrongRevision as error:
+            self._is_verified = False
+            log.error("revision.mismatched", why=str(error))  # noqa: TRY400  # a sentence, no bug
+            raise
+
     async def _verify(self, tx: Transaction) -> str:
         self._is_verified = False
-        revision = await revisions.read_revision_status(tx)
-        if not revision.is_expected:
-            log.error("revision.mismatched", found=revision.current, wanted=revision.expected)
-            raise WrongRevision(revision.current, revision.expected)
+        revision = await self._require_usable_revision(tx)
         if self._vault is not None:
             await self._compare_keys(tx, self._vault)
         self._is_verified = True
-        return revision.expected
+        return revision
 
     async def _compare_keys(self, tx: Transaction, vault: Vault) -> None:
         try:

@@ -19,6 +19,7 @@ from schema.common.errors import HoldfastError, Unavailable
 from schema.common.observability import log_config
 from schema.common.process import shutdown
 from schema.common.process.background import run_in_background
+from schema.db.revisions import WrongRevision
 from schema.settings import Settings
 from workers.context import Worker
 from workers.loops import engine, reconcile_command
@@ -40,6 +41,8 @@ async def run_worker(settings: Settings) -> None:
         while not stop.is_set():
             try:
                 await _run_once(settings, stop)
+            except WrongRevision:
+                raise  # it does not mend itself: an operator has to migrate, or to start another
             except Unavailable as error:
                 log.warning("worker.waiting", error=str(error))
                 with anyio.move_on_after(_RETRY_PAUSE_SECONDS):
@@ -57,6 +60,7 @@ async def _run_once(settings: Settings, stop: anyio.Event) -> None:
         arq_tasks.start_soon(_receive_wakeups, worker, stop)
         await engine.run_loops(worker, stop)
         arq_tasks.cancel_scope.cancel()
+    worker.activity.require_usable_revision()
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
 from schema.common.observability.metrics import ProcessMetrics
 from schema.db.database import Database, Transaction
+from schema.db.revisions import WrongRevision
 from schema.settings import Settings
 from workers.executor import Executor
 from workers.hub.client import HubJobsClient
@@ -63,6 +64,17 @@ class WorkerActivity:
     """Runs that it took over from others, by kind."""
     swept_at: float = field(default_factory=time.time)
     """When it last looked through all queues, or began, in seconds since 1970 by its own clock."""
+    wrong_revision: WrongRevision | None = None
+    """Why it ends by itself: a later release has migrated the database."""
+
+    def require_usable_revision(self) -> None:
+        """Raise what has ended the loops, if they were not told to stop.
+
+        Raises:
+            WrongRevision: this release does not run on the database any more.
+        """
+        if self.wrong_revision is not None:
+            raise self.wrong_revision
 
 
 @dataclass(frozen=True, slots=True)

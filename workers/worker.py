@@ -20,7 +20,6 @@ from schema.accounts import restored_subjects, vault_keys
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import failpoints
-from schema.common.errors import Conflict
 from schema.common.observability import log_config
 from schema.common.observability.metrics import ProcessMetrics
 from schema.db import revisions
@@ -48,8 +47,8 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
 
     Raises:
         Unavailable: the database cannot be reached.
-        Conflict: the database is not at the revision this code is written for, or knows another
-            key under the id of one of ours.
+        WrongRevision: this release does not run on the database.
+        Conflict: the database knows another key under the id of one of ours.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     failpoints.arm(settings.failpoint)
@@ -64,18 +63,14 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             pooled=settings.pooled,
             on_job_changes=publisher.enqueue,
             on_transitions=metrics.observe_transitions,
+            on_refusal=revisions.require_usable_revision,
         ) as database,
         open_hub_jobs_client(
             str(settings.hub_url), str(settings.router_url), on_request=metrics.count_hub_request
         ) as hub,
     ):
         async with database.transaction() as tx:
-            revision = await revisions.read_revision_status(tx)
-        if not revision.is_expected:
-            raise Conflict(
-                f"The database is at revision {revision.current}, this worker needs "
-                f"{revision.expected}. Run `holdfast migrate` first."
-            )
+            await revisions.require_usable_revision(tx)
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
         async with database.transaction() as tx:
             missing = await vault_keys.compare_vault_keys(tx, vault)
@@ -162,6 +157,7 @@ class _WorkerLifecycle:
         async with build_worker(self._settings) as worker:
             self._workers.put_nowait(worker)
             await engine.run_loops(worker, self._stop)
+            worker.activity.require_usable_revision()
 
 
 def __getattr__(name: str) -> type:

@@ -11,6 +11,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+compatible_from = "0001"
 
 # A later file may use what an earlier one creates.
 UPGRADE = (
@@ -40,7 +41,7 @@ def downgrade() -> None:
 
 def run(names: tuple[str, ...]) -> None:
     # Also begins the transaction that the files run in.
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("SET LOCAL lock_timeout = '500ms'")
     op.execute("SET LOCAL statement_timeout = '60s'")
     for name in names:
         execute((SQL / name).read_text(encoding="utf-8"))

@@ -5,8 +5,8 @@ the rule that it enforces. The tables are declared with SQLModel, and rows are r
 """
 
 import json
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Protocol, Self, cast
@@ -22,6 +22,7 @@ from schema.common.observability.causes import CauseLog
 from schema.common.observability.metrics import PoolUsage
 from schema.common.observability.transitions import JobTransition, TransitionListener
 from schema.common.urls.postgres import PostgresServer, parse_postgres_url
+from schema.db.replay import ReplayedTransaction
 
 _UNAVAILABLE_ERRORS: Final = (
     OSError,
@@ -38,7 +39,7 @@ _UNAVAILABLE_ERRORS: Final = (
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a replica, in the middle of a failover
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
-    # A migration has changed a table beneath a prepared statement; asyncpg prepares it anew.
+    # A migration has altered a table beneath a transaction that could not be begun again.
     asyncpg.exceptions.InvalidCachedStatementError,
 )
 """What the driver raises when the server, and not the statement, is at fault."""
@@ -96,6 +97,10 @@ class Transaction(Protocol):
         ...
 
 
+RefusalListener = Callable[[Transaction], Awaitable[object]]
+"""Called in a transaction of its own."""
+
+
 class Database:
     """Opens transactions; nothing else in the code base commits."""
 
@@ -109,6 +114,7 @@ class Database:
         pooled: bool = False,
         on_job_changes: JobChangeListener | None = None,
         on_transitions: TransitionListener | None = None,
+        on_refusal: RefusalListener | None = None,
     ) -> None:
         """Prepare a pool; it connects when a transaction needs it.
 
@@ -121,7 +127,9 @@ class Database:
                 of the server: nothing may outlive a transaction then, not even the role.
             on_job_changes: called after a commit that changed jobs.
             on_transitions: called after a commit with the events of jobs in it.
+            on_refusal: called when the database has refused a statement; may raise the reason.
         """
+        self._on_refusal = on_refusal
         self._on_job_changes = on_job_changes
         self._on_transitions = on_transitions
         self._waiting = 0
@@ -179,8 +187,11 @@ class Database:
                     async with self._begin(connection):
                         if not self._is_wall_seen:
                             await self._expect_wall(connection)
-                        # The proxy has the protocol's methods; its stubs type rows as their own.
-                        yield cast("Transaction", connection)
+                        yield ReplayedTransaction(
+                            connection,
+                            begin_sql=self._begin_sql or "BEGIN",
+                            on_rollback=changes.clear,
+                        )
                         committing = True
         except _UNAVAILABLE_ERRORS as error:
             self.causes.report(error)
@@ -189,10 +200,21 @@ class Database:
                     "The database", effect="whether this was done is not known"
                 ) from error
             raise Unavailable("The database", effect="nothing was done") from error
+        except asyncpg.PostgresError:
+            await self._explain_refusal()
+            raise
         if changes.versions and self._on_job_changes is not None:
             self._on_job_changes(changes.versions)
         if changes.transitions and self._on_transitions is not None:
             self._on_transitions(changes.transitions)
+
+    async def _explain_refusal(self) -> None:
+        """Let the listener say why a statement was refused, if it knows."""
+        if self._on_refusal is None:
+            return
+        with suppress(*_UNAVAILABLE_ERRORS):
+            async with self._acquire() as connection, self._begin(connection):
+                await self._on_refusal(cast("Transaction", connection))  # its stubs have own rows
 
     @asynccontextmanager
     async def _begin(self, connection: PoolConnectionProxy) -> AsyncGenerator[None]:
@@ -246,6 +268,11 @@ class _JobChanges:
     def __init__(self) -> None:
         self.versions: dict[UUID, int] = {}
         self.transitions: list[JobTransition] = []
+
+    def clear(self) -> None:
+        """Forget what was reported: it was rolled back."""
+        self.versions.clear()
+        self.transitions.clear()
 
     @contextmanager
     def collect_from(self, connection: PoolConnectionProxy) -> Generator[None]:

@@ -96,8 +96,8 @@ async def _check_database(settings: Settings) -> list[Finding]:
             version = await tx.fetchval("SHOW server_version")
             revision = await revisions.read_revision_status(tx)
             workers = await tx.fetchval(_COUNT_WORKERS)
-            unowned = await _count_unowned(tx) if revision.is_expected else 0
-        vault = [await _check_vault(settings)] if revision.is_expected else []
+            unowned = await _count_unowned(tx) if revision.is_usable else 0
+        vault = [await _check_vault(settings)] if revision.is_usable else []
     except HoldfastError as error:
         cause = find_root_cause(error)
         message = str(error) if cause is error else describe_cause(cause)
@@ -107,9 +107,11 @@ async def _check_database(settings: Settings) -> list[Finding]:
         Finding("database", is_ok=True, message=f"Postgres {version}"),
         Finding(
             "migrations",
-            is_ok=revision.is_expected,
-            message=f"at {revision.current}, this code wants {revision.expected}",
-            remedy=f"Run `{COMMAND} migrate`.",
+            is_ok=revision.is_usable,
+            message=f"at {revision.current}, this release is of {revision.expected}",
+            remedy=str(revision.find_problem())
+            if revision.is_newer
+            else f"Run `{COMMAND} migrate`.",
         ),
         Finding(
             "workers",

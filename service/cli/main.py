@@ -238,8 +238,10 @@ def _run_worker(options: argparse.Namespace) -> int:
 def _run_migrate(_: argparse.Namespace) -> int:
     """Bring the database to the revision this code is written for."""
     log_config.configure_logging()
-    revisions.upgrade_to_revision(str(Settings.from_env().database_url))
-    Console().print(f"The database is at revision {revisions.head_revision()}.", highlight=False)
+    revision = revisions.upgrade_to_revision(str(Settings.from_env().database_url))
+    is_newer = revision != revisions.head_revision()
+    suffix = " of a later release, and this one runs on it" if is_newer else ""
+    Console().print(f"The database is at revision {revision}{suffix}.", highlight=False)
     return 0
 
 

@@ -1,25 +1,321 @@
-"""A process goes on while the database beneath it is migrated to a newer release."""
+"""A release is replaced by the next one, and no call fails meanwhile."""
 
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx2
 import pytest
 
 from schema.common.errors import Unavailable
-from schema.db.database import Database
+from schema.db.database import Database, Transaction
+from schema.settings import Settings
+from service.local.ports import find_free_port
+from tests.operate.releases import make_contracting_release, make_next_release
+from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
+from tests.support.mcp.client import post_message
+from tests.support.paths import REPOSITORY
+from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
+from tests.support.programs import run_program
+
+INSERT_EVENT: Final = """
+INSERT INTO job_event (job_id, version, kind, state, actor) VALUES ($1, 2, 'stage', 'queued', 'x')
+"""
+STATEMENT: Final = "SELECT * FROM workspace"
+TOO_OLD: Final = "This release is older than the database: it is of revision 0001"
+PATIENCE: Final = timedelta(seconds=120)
+"""For what a process does within seconds; four of them start here beside other tests."""
+
+
+async def add_column(database_url: str) -> None:
+    """Migrate as a later release does."""
+    async with (
+        Database(database_url, application_name="tests") as migration,
+        migration.transaction() as tx,
+    ):
+        await tx.execute("ALTER TABLE workspace ADD COLUMN of_next_release integer")
+
+
+@asynccontextmanager
+async def open_with_prepared_statement(
+    database_url: str, **options: Any
+) -> AsyncGenerator[Database]:
+    """Open a database whose only connection has a statement that a migration then breaks."""
+    async with Database(
+        database_url, application_name="tests", max_connections=1, **options
+    ) as database:
+        async with database.transaction() as tx:
+            assert await tx.fetch(STATEMENT) == []
+        await add_column(database_url)
+        yield database
+
+
+async def insert_subject(tx: Transaction, name: str) -> None:
+    """Write a row, with a constant answer."""
+    await tx.fetchrow("INSERT INTO subject (id, name) VALUES ($1, $1) RETURNING id", name)
+
+
+async def write_after_reading_the_clock(database: Database) -> None:
+    """Let the last statement fail, after one that answers otherwise each time."""
+    async with database.transaction() as tx:
+        await insert_subject(tx, "ada")
+        await tx.fetchval("SELECT clock_timestamp()")
+        await tx.fetch(STATEMENT)
 
 
 async def test_a_statement_whose_table_was_altered_is_asked_again(database_url: str) -> None:
-    """Nothing was done, and the same call succeeds: no bug is reported, and no loop breaks."""
-    statement = "SELECT * FROM workspace"
-    async with Database(database_url, application_name="tests", max_connections=1) as old_release:
+    """What the transaction had done before is done again, and once."""
+    async with open_with_prepared_statement(database_url) as old_release:
         async with old_release.transaction() as tx:
-            assert await tx.fetch(statement) == []
-        async with (
-            Database(database_url, application_name="tests") as migration,
-            migration.transaction() as tx,
-        ):
-            await tx.execute("ALTER TABLE workspace ADD COLUMN of_a_newer_release integer")
+            await insert_subject(tx, "ada")
+            await tx.execute("SET LOCAL holdfast.mark = 'kept'")
+            assert await tx.fetch(STATEMENT) == []
+            assert await tx.fetchval("SELECT current_setting('holdfast.mark')") == "kept"
+            await insert_subject(tx, "bob")
+        async with old_release.transaction() as tx:
+            names = await tx.fetch("SELECT name FROM subject ORDER BY name")
 
+    assert [row["name"] for row in names] == ["ada", "bob"]
+
+
+async def test_a_change_is_reported_once_although_its_statement_ran_twice(
+    database_url: str, make_job: Callable[..., Any]
+) -> None:
+    """Whoever counts transitions or waits for a change hears what was committed."""
+    job = await make_job()
+    heard: list[Any] = []
+
+    async with (
+        open_with_prepared_statement(database_url, on_transitions=heard.extend) as old_release,
+        old_release.transaction() as tx,
+    ):
+        await tx.execute(INSERT_EVENT, job.id)
+        await tx.fetch(STATEMENT)
+
+    assert len(heard) == 1
+
+
+async def test_nothing_is_repeated_where_an_earlier_answer_was_another_one(
+    database_url: str,
+) -> None:
+    """The caller has acted on what it read: a call that fails is better than a wrong one."""
+    async with open_with_prepared_statement(database_url) as old_release:
         with pytest.raises(Unavailable, match="nothing was done"):
-            async with old_release.transaction() as tx:
-                await tx.fetch(statement)
+            await write_after_reading_the_clock(old_release)
         async with old_release.transaction() as tx:
-            assert await tx.fetch(statement) == []
+            assert await tx.fetchval("SELECT count(*) FROM subject") == 0
+
+
+@dataclass
+class Load:
+    """Calls that follow one another until they are stopped: a launch, then a look at it."""
+
+    token: str
+    url: str
+    handles: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    async def run(self) -> None:
+        """Call without an end."""
+        while True:
+            launched = await self.call(
+                "launch_job", image="python:3.12", command=["true"], timeout="5m"
+            )
+            if launched is not None:
+                self.handles.append(launched["job_id"])
+                await self.call("job_status", job_ids=self.handles[-3:])
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any] | None:
+        """Call a tool; whatever is no result is a failure."""
+        url = self.url
+        try:
+            answer = await post_message(
+                url,
+                "tools/call",
+                {"name": tool, "arguments": arguments},
+                authorization=f"Bearer {self.token}",
+            )
+            result = answer.json()["result"]
+        except (httpx2.TransportError, KeyError, ValueError) as error:
+            self.failures.append(repr(error))
+            return None
+        if result.get("isError"):
+            self.failures.append(str(result))
+            return None
+        self.calls[url] += 1
+        content: dict[str, Any] = result["structuredContent"]
+        return content
+
+
+@dataclass
+class Deployment:
+    """Processes of several releases on the same servers."""
+
+    environment: dict[str, str]
+    logs: Path
+    processes: ExitStack
+
+    def start_worker(self, release: Path, name: str) -> "subprocess.Popen[bytes]":
+        """Start a worker of a release."""
+        return self.processes.enter_context(
+            run_program(
+                "service",
+                "worker",
+                environment=self.environment,
+                log=self.logs / f"{name}.log",
+                folder=release,
+            )
+        )
+
+    async def start_service(self, release: Path, name: str) -> str:
+        """Start a service of a release, and return its URL when it is ready."""
+        port = find_free_port()
+        self.processes.enter_context(
+            run_program(
+                *("service", "serve", "--port", str(port)),
+                environment=self.environment,
+                log=self.logs / f"{name}.log",
+                folder=release,
+            )
+        )
+        url = f"http://127.0.0.1:{port}"
+        await eventually(lambda: read_health(url), lambda code: code[0] == 200, timeout=PATIENCE)
+        return url
+
+    def run(self, release: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of a release to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "service", *command],
+            cwd=release,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE.total_seconds(),
+            check=False,
+        )
+
+    def read_log(self, name: str) -> str:
+        """Return what a process has written."""
+        return (self.logs / f"{name}.log").read_text(encoding="utf-8")
+
+
+async def read_health(url: str) -> tuple[int, str]:
+    """Return the status and the text of the readiness page; 0 if there is none."""
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        try:
+            answer = await http.get(f"{url}/health/ready")
+        except httpx2.TransportError as error:
+            return 0, str(error)
+    return answer.status_code, answer.text
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Any:
+    """A Hub whose jobs run."""
+    with run_hub_emulator(tmp_path / "hub") as running:
+        yield running
+
+
+@pytest.fixture
+def deployment(
+    make_settings: Callable[..., Settings], hub: HubEmulatorProcess, vault_keys: str, tmp_path: Path
+) -> Any:
+    """Servers, and no process yet."""
+    settings = make_settings()
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "COLUMNS": "300",
+        "HOLDFAST_DATABASE_URL": str(settings.database_url),
+        "HOLDFAST_REDIS_URL": str(settings.redis_url),
+        "HOLDFAST_HUB_URL": hub.url,
+        "HOLDFAST_ROUTER_URL": hub.url,
+        "HOLDFAST_VAULT_KEYS": vault_keys,
+        "HOLDFAST_CALLS_PER_MINUTE": "0",
+        "HOLDFAST_OBSERVE_MIN": "0.5s",
+    }
+    with ExitStack() as processes:
+        yield Deployment(environment, tmp_path, processes)
+
+
+@pytest.mark.timeout(600)
+async def test_no_call_fails_while_a_release_is_replaced_and_a_forgotten_one_says_that_it_is_old(
+    deployment: Deployment, hub: HubEmulatorProcess, database: Database, tmp_path: Path
+) -> None:
+    """The order of docs/operate.md: migrate, start the new workers and services, end the old."""
+    next_release = make_next_release(tmp_path / "next")
+    contracting = make_contracting_release(tmp_path / "contracting", next_release)
+    old_url = await deployment.start_service(REPOSITORY, "old-service")
+    old_worker = deployment.start_worker(REPOSITORY, "old-worker")
+    token = hub.api().token
+    assert isinstance(token, str)
+    load = Load(token, old_url)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(load.run)
+        await eventually(lambda: count_ended(database), lambda ended: ended > 2, timeout=PATIENCE)
+        migrated = await asyncio.to_thread(deployment.run, next_release, "migrate")
+        before = await count_ended(database)
+        await eventually(
+            lambda: count_ended(database), lambda ended: ended > before + 2, timeout=PATIENCE
+        )
+        new_url = await deployment.start_service(next_release, "new-service")
+        new_worker = deployment.start_worker(next_release, "new-worker")
+        load.url = new_url
+        await eventually(
+            lambda: asyncio.to_thread(lambda: load.calls[new_url]), lambda calls: calls > 5
+        )
+        rolled_back = await asyncio.to_thread(deployment.run, REPOSITORY, "migrate")
+        contracted = await asyncio.to_thread(deployment.run, contracting, "migrate")
+        old_code = await asyncio.to_thread(old_worker.wait, PATIENCE.total_seconds())
+        old_health = await eventually(
+            lambda: read_health(old_url), lambda health: health[0] == 503, timeout=PATIENCE
+        )
+        tasks.cancel_scope.cancel()
+    new_health = await read_health(new_url)
+    refused = Load(token, old_url)
+    await refused.call("list_jobs")
+    await eventually(
+        lambda: count_ended(database),
+        lambda ended: ended >= len(load.handles),
+        timeout=PATIENCE,
+    )
+    commands = {
+        command: await asyncio.to_thread(deployment.run, REPOSITORY, command)
+        for command in ("migrate", "worker", "doctor")
+    }
+
+    assert load.failures == []
+    assert min(load.calls[old_url], load.calls[new_url]) > 5
+    assert (migrated.returncode, rolled_back.returncode, contracted.returncode) == (0, 0, 0)
+    assert "0002 of a later release, and this one runs on it" in rolled_back.stdout
+    assert (old_code, new_worker.poll()) == (1, None)
+    for text in (
+        old_health[1],
+        refused.failures[0],
+        deployment.read_log("old-worker"),
+        *(done.stdout + done.stderr for done in commands.values()),
+    ):
+        assert TOO_OLD in " ".join(text.split())
+    assert {done.returncode for done in commands.values()} == {1}
+    assert new_health[0] == 200
+    for name in ("old-service", "old-worker", "new-service", "new-worker"):
+        log = deployment.read_log(name)
+        assert "loop.broken" not in log
+        assert "Traceback" not in log
+
+
+async def count_ended(database: Database) -> int:
+    """Count the jobs that have succeeded."""
+    async with database.transaction() as tx:
+        ended: int = await tx.fetchval("SELECT count(*) FROM job WHERE state = 'succeeded'")
+    return ended

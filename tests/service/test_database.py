@@ -8,7 +8,8 @@ import pytest
 
 from schema.accounts.vault import Vault
 from schema.db.database import Database
-from service.database import TenantDatabase, WrongRevision, WrongVaultKey
+from schema.db.revisions import ReleaseTooOld
+from service.database import TenantDatabase, WrongVaultKey
 
 
 async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(
@@ -30,11 +31,11 @@ async def test_the_revision_is_trusted_once_it_was_right(database: Database) -> 
     async with tenant_database.transaction():
         pass
     async with database.transaction() as tx:
-        await tx.execute("UPDATE alembic_version SET version_num = 'future'")
+        await tx.execute("UPDATE alembic_version SET version_num = 'future', compatible_from = 'x'")
 
     async with tenant_database.transaction() as tx:
         assert await tx.fetchval("SELECT 1") == 1
-    with pytest.raises(WrongRevision, match="revision future"):
+    with pytest.raises(ReleaseTooOld, match="the database is at future"):
         await tenant_database.read_revision()
 
 

@@ -14,15 +14,19 @@ _STOP_SECONDS = 15
 
 @contextmanager
 def run_program(
-    *command: str, environment: Mapping[str, str], log: Path | None = None
+    *command: str,
+    environment: Mapping[str, str],
+    log: Path | None = None,
+    folder: Path = REPOSITORY,
 ) -> Generator["subprocess.Popen[bytes]"]:
     """Run `python3 -m COMMAND`; after the block it is told to stop, and killed if it does not.
 
     Args:
         environment: the whole environment of the process.
         log: a file to append the output to. None discards it.
+        folder: where the source of the command is.
     """
-    process = _start(command, environment, log)
+    process = _start(command, environment, log, folder)
     try:
         yield process
         process.terminate()
@@ -34,12 +38,12 @@ def run_program(
 
 
 def _start(
-    command: tuple[str, ...], environment: Mapping[str, str], log: Path | None
+    command: tuple[str, ...], environment: Mapping[str, str], log: Path | None, folder: Path
 ) -> "subprocess.Popen[bytes]":
     with (log or Path("/dev/null")).open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", *command],
-            cwd=REPOSITORY,
+            cwd=folder,
             env=environment,
             stdout=output,
             stderr=output,

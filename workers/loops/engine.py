@@ -26,6 +26,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from schema.common.errors import Unavailable
+from schema.db.revisions import WrongRevision
 from schema.jobs import deadlines, work_queues
 from schema.jobs import dependencies as job_dependencies
 from schema.jobs.monitoring.heartbeats import HEARTBEAT_INTERVAL
@@ -54,14 +55,17 @@ log = structlog.stdlib.get_logger()
 
 
 async def run_loops(worker: Worker, stop: anyio.Event) -> None:
-    """Run the loops until `stop` is set; then let the steps under way finish."""
+    """Run the loops until `stop` is set; then let the steps under way finish.
+
+    The worker sets it itself when a later release has migrated the database beyond it.
+    """
     log.info("worker.started", worker=worker.name)
     async with anyio.create_task_group() as steps:
         async with anyio.create_task_group() as clocks:
             clocks.start_soon(_run_sweeps, worker)
             clocks.start_soon(_run_pruning, worker)
             clocks.start_soon(_run_deadlines, worker)
-            clocks.start_soon(_run_heartbeats, worker)
+            clocks.start_soon(_run_heartbeats, worker, stop)
             clocks.start_soon(_run_restores, worker)
             clocks.start_soon(serve_metrics, worker.settings, WorkerCollector(worker))
             _start_loops(worker, ClaimLoop(worker, steps), steps, stop)
@@ -142,12 +146,17 @@ async def _release_dependents(worker: Worker) -> bool:
     return more
 
 
-async def _run_heartbeats(worker: Worker) -> None:
+async def _run_heartbeats(worker: Worker, stop: anyio.Event) -> None:
     is_first = True
 
     async def write_heartbeat() -> bool:
         nonlocal is_first
-        await record_heartbeat(worker, is_first=is_first)
+        try:
+            await record_heartbeat(worker, is_first=is_first)
+        except WrongRevision as error:
+            log.error("worker.outdated", why=str(error))  # noqa: TRY400  # a sentence, no bug
+            worker.activity.wrong_revision = error
+            stop.set()
         is_first = False
         return False
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from schema.accounts.row_security import open_worker_database
 from schema.common.errors import Unavailable
 from schema.common.version import package_version
+from schema.db.revisions import require_usable_revision
 from schema.jobs.monitoring import heartbeats
 from schema.jobs.monitoring.heartbeats import HEARTBEAT_TIMEOUT
 from schema.settings import Settings
@@ -14,11 +15,16 @@ from workers.context import Worker
 
 
 async def record_heartbeat(worker: Worker, *, is_first: bool) -> None:
-    """Write what this worker does at this moment."""
+    """Write what this worker does at this moment.
+
+    Raises:
+        WrongRevision: this release does not run on the database any more.
+    """
     activity = worker.activity
     causes = [log.latest for log in (worker.database.causes, worker.hub.causes) if log.latest]
     newest = max(causes, key=lambda cause: cause.at, default=None)
     async with worker.database.transaction() as tx:
+        await require_usable_revision(tx)
         await heartbeats.record_heartbeat(
             tx,
             name=worker.name,

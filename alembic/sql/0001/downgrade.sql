@@ -18,5 +18,6 @@ DROP FUNCTION job_marks(text[], uuid[]), tell_of_move(), tell_of_event();
 DROP FUNCTION wipe_secrets(), settle_cost(), settle_waits();
 DROP FUNCTION append_only(), remote_run_guard(), job_guard();
 
+ALTER TABLE alembic_version DROP COLUMN compatible_from;
 REVOKE SELECT ON alembic_version FROM holdfast_tenant, holdfast_worker, holdfast_analyst;
 REVOKE USAGE ON SCHEMA public FROM holdfast_tenant, holdfast_worker, holdfast_analyst;

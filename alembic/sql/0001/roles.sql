@@ -39,5 +39,7 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO holdfast_tenant, holdfast_worker, holdfast_analyst;
 
--- Every process compares the revision of the database with its own before it works.
+-- Every process compares the revision of the database with its own before it works, and goes on
+-- at a later one if that says that its release still may.
+ALTER TABLE alembic_version ADD COLUMN compatible_from text;
 GRANT SELECT ON alembic_version TO holdfast_tenant, holdfast_worker, holdfast_analyst;

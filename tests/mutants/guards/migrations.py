@@ -3,10 +3,15 @@
 from typing import Final
 
 from schema.common.urls import parts, postgres, redis
-from schema.db import privileges
+from schema.db import privileges, replay, revisions
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
-from tests.operate import test_killed_migrations, test_migrate_privileges, test_server_urls
+from tests.operate import (
+    test_killed_migrations,
+    test_migrate_privileges,
+    test_server_urls,
+    test_upgrades,
+)
 from tests.schema import test_interrupted_migrations
 from tests.schema.accounts import test_row_security
 from tests.schema.common.urls import test_postgres, test_redis
@@ -19,6 +24,21 @@ _ROW_SECURITY: Final = ALEMBIC / "sql/0001/row_security.sql"
 _WORKSPACE: Final = "fk_job_workspace_id_subject_id_workspace\n        FOREIGN KEY"
 
 MIGRATION_GUARDS: Final = (
+    *mutants_in_file(
+        replay,
+        test_upgrades,
+        nothing_is_repeated_after_another_answer=("!= answer:", "is None:"),
+        a_repeated_change_is_reported_once=("        self._on_rollback()\n", ""),
+        what_came_before_is_repeated=("in self._answers:", "in self._answers[:0]:"),
+    ),
+    *mutants_in_file(
+        revisions,
+        test_migrations,
+        a_release_that_is_too_old_stops=(
+            "return self.compatible_from in known_revisions()",
+            "return True",
+        ),
+    ),
     *mutants_in_file(
         _GUARDS,
         test_lifecycle,

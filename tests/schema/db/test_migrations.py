@@ -154,6 +154,49 @@ def test_a_revision_runs_only_the_sql_of_its_own_folder() -> None:
     assert {path.name for path in sql.iterdir()} <= {script.revision for script in scripts}
 
 
+def test_a_revision_says_which_releases_run_on_it() -> None:
+    """One that says nothing, or takes an old release back, would stop or break processes."""
+    directory = ScriptDirectory.from_config(revisions.alembic_config())
+    order = [script.revision for script in directory.walk_revisions()][::-1]
+    oldest = [order.index(script.module.compatible_from) for script in directory.walk_revisions()][
+        ::-1
+    ]
+
+    assert oldest == sorted(oldest)
+    assert all(place <= index for index, place in enumerate(oldest))
+
+
+async def test_migrating_writes_which_releases_run_on_the_revision(database: Database) -> None:
+    """A release that does not know the revision has nothing else to go by."""
+    async with database.transaction() as tx:
+        status = await revisions.read_revision_status(tx)
+        written = await tx.fetchval("SELECT compatible_from FROM alembic_version")
+
+    assert written == status.compatible_from == "0001"
+    assert status.is_usable
+
+
+@pytest.mark.parametrize(
+    ("current", "compatible_from", "sentence"),
+    [
+        ("0002", "0001", None),
+        ("0003", "0002", "is older than the database"),
+        ("0002", None, "is older than the database"),
+        (None, None, "run `holdfast migrate`"),
+    ],
+)
+def test_a_release_runs_on_a_later_revision_that_names_one_of_its_own(
+    current: str | None, compatible_from: str | None, sentence: str | None
+) -> None:
+    """It knows no later revision, only whether it has the one that is named."""
+    status = revisions.RevisionStatus(current, compatible_from, revisions.head_revision())
+
+    problem = status.find_problem()
+
+    assert (problem is None) == (sentence is None) == status.is_usable
+    assert sentence is None or sentence in str(problem)
+
+
 def modules(nodes: list[ast.AST]) -> set[str]:
     """Return the top-level packages that are imported."""
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]

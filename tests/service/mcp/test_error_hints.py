@@ -68,7 +68,7 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
 """One of each that a tool can meet."""
 NEVER_SHOWN: Final = {
     *("Denied", "Unsealable", "NotAgreedTo"),
-    *("WrongRevision", "CannotStart", "CannotListen", "LocalStackMissing"),
+    *("WrongRevision", "ReleaseTooOld", "CannotStart", "CannotListen", "LocalStackMissing"),
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
     *("OtherVaultKey", "WrongVaultKey", "BackupRefused"),
     *("ExportRefused", "ForgetRefused"),
