@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    BeforeValidator,
     Field,
     HttpUrl,
     SecretStr,
@@ -137,6 +138,16 @@ class Settings(BaseSettings):
     """The port at which a worker serves its metrics; unset: at none."""
     worker_metrics_host: str = "127.0.0.1"
     """The address of this machine at which it does."""
+    otlp_endpoint: Annotated[
+        HttpUrl | None,
+        BeforeValidator(lambda url: url or None),
+        Field(
+            validation_alias=AliasChoices(
+                f"{_ENV_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+            )
+        ),
+    ] = None
+    """The base URL of a collector for traces, by OTLP over HTTP; unset: no traces are made."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.common.failpoints`."""
     call_bytes: Annotated[int, Field(ge=1024 * 1024, le=200 * 1024 * 1024)] = 20 * 1024 * 1024
@@ -253,6 +264,11 @@ class Settings(BaseSettings):
     def token_audience(self) -> str:
         """The audience that a token of the authorization server must have."""
         return self.jwt_audience or f"{str(self.public_url).rstrip('/')}/mcp"
+
+    @property
+    def trace_collector(self) -> str | None:
+        """The base URL of the collector for traces; None if there is none."""
+        return None if self.otlp_endpoint is None else str(self.otlp_endpoint)
 
     @property
     def monthly_budget_micro_usd(self) -> int | None:

@@ -21,6 +21,7 @@ from schema.common import failpoints
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
 from schema.common.observability import log_config
+from schema.common.observability.tracing import open_tracer
 from schema.common.process.background import run_in_background
 from schema.common.version import package_version
 from schema.db import revisions
@@ -251,6 +252,7 @@ async def _open_app(
     redis_url = str(settings.redis_url)
     async with (
         AsyncExitStack() as stack,
+        open_tracer(settings.trace_collector, process=_APPLICATION_NAME) as tracer,
         open_change_publisher(redis_url) as change_publisher,
         Database(
             str(settings.database_url),
@@ -297,6 +299,7 @@ async def _open_app(
             price_cache=PriceCache(hub, tenant_database),
             space_catalog=SpaceCatalog(hub_accounts, tenant_database, settings.spaces_url),
             monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
+            tracer=tracer,
         )
         yield _OpenedApp(app, authenticator, rate_limiter)
 
@@ -350,7 +353,7 @@ def _build_server(
         extensions=[TasksExtension(task_source)],
         cache_hints=_CACHE_HINTS,
         middleware=[
-            observe_calls(metrics),
+            observe_calls(metrics, get_app),
             shorten_errors,
             reject_unknown_names(tools, prompts),
             hide_unusable_tools(tools),

@@ -141,6 +141,8 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
     wrong: list[str] = []
     for package in PACKAGE_FOLDERS:
         for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
+            if folder.name in NOT_COUNTED:
+                continue
             entries = {path.name for path in folder.iterdir()} - NOT_COUNTED
             if len(entries) > MAX_FOLDER_ENTRIES:
                 wrong.append(f"{folder.relative_to(REPOSITORY)}: {len(entries)} entries")

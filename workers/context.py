@@ -14,6 +14,7 @@ import anyio
 from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
 from schema.common.observability.metrics import ProcessMetrics
+from schema.common.observability.tracing import Tracer
 from schema.db.database import Database, Transaction
 from schema.db.revisions import WrongRevision
 from schema.settings import Settings
@@ -95,6 +96,8 @@ class Worker:
     metrics: ProcessMetrics = field(default_factory=ProcessMetrics)
     activity: WorkerActivity = field(default_factory=WorkerActivity)
     clock: DatabaseClock = field(default_factory=DatabaseClock)
+    tracer: Tracer | None = None
+    """Makes spans, if there is a collector."""
 
     async def hand_back(self, write: Callable[[Transaction], Awaitable[object]]) -> None:
         """Let a cancelled step hand its rows back in a transaction, if there is time.

@@ -22,6 +22,7 @@ from schema.accounts.vault import Vault
 from schema.common import failpoints
 from schema.common.observability import log_config
 from schema.common.observability.metrics import ProcessMetrics
+from schema.common.observability.tracing import open_tracer
 from schema.db import revisions
 from schema.db.database import Database
 from schema.messaging import wakeups
@@ -54,6 +55,7 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
     failpoints.arm(settings.failpoint)
     metrics = ProcessMetrics()
     async with (
+        open_tracer(settings.trace_collector, process=_APPLICATION_NAME) as tracer,
         open_change_publisher(str(settings.redis_url)) as publisher,
         Database(
             str(settings.database_url),
@@ -91,6 +93,7 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             executors=all_executors,
             deployment_id=deployment_id,
             metrics=metrics,
+            tracer=tracer,
         )
 
 

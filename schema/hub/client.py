@@ -37,6 +37,7 @@ from schema.accounts.vault import Secret
 from schema.common.http import make_reject_all_cookie_jar
 from schema.common.observability.causes import CauseLog
 from schema.common.observability.metrics import OTHER, HubRequest
+from schema.common.observability.tracing import Span, start_child_span
 from schema.common.version import package_version
 from schema.db.storable import to_storable
 from schema.hub.routes import find_route
@@ -51,6 +52,7 @@ FLAVORS: Final = tuple(flavor.value for flavor in JobHardware)
 AMBIGUOUS_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT})
 """A proxy's time-out, and a conflict that may be with ourselves."""
 _STATUSES: Final = frozenset(HTTPStatus)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _RATE_LIMITS: Final = frozenset({"api", "pages", "resolvers"})
 """The names of the limits that the Hub's documentation lists."""
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
@@ -179,6 +181,22 @@ class _Session(httpx2.AsyncClient):
     @override
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request; its listener hears how the response began."""
+        route = find_route(request.method, request.url.path)
+        with start_child_span(
+            route,
+            "client",
+            attributes={
+                "http.request.method": request.method,
+                "url.template": route.partition(" ")[2],
+                "server.address": request.url.host,
+                "server.port": request.url.port or _DEFAULT_PORTS.get(request.url.scheme),
+            },
+        ) as span:
+            return await self._send(request, route, span, **options)
+
+    async def _send(
+        self, request: httpx2.Request, route: str, span: Span | None, **options: Any
+    ) -> httpx2.Response:
         started, status = time.perf_counter(), "cancelled"
         response: httpx2.Response | None = None
         try:
@@ -197,14 +215,22 @@ class _Session(httpx2.AsyncClient):
             raise
         finally:
             seconds = time.perf_counter() - started
+            if span is not None:
+                _describe_response(span, response, status)
             if self.on_request is not None:
-                self.on_request(_describe_request(request, response, status, seconds))
+                self.on_request(_describe_request(route, response, status, seconds))
+
+
+def _describe_response(span: Span, response: httpx2.Response | None, status: str) -> None:
+    if response is not None:
+        span.set_attributes({"http.response.status_code": response.status_code})
+    if response is None or response.is_error:
+        span.fail(status)
 
 
 def _describe_request(
-    request: httpx2.Request, response: httpx2.Response | None, status: str, seconds: float
+    route: str, response: httpx2.Response | None, status: str, seconds: float
 ) -> HubRequest:
-    route = find_route(request.method, request.url.path)
     limits = None if response is None else parse_ratelimit_headers(response.headers)
     if limits is None:
         return HubRequest(route, status, seconds)

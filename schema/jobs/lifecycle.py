@@ -140,7 +140,8 @@ WITH key AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, 'created', state, :subject_id,
            jsonb_strip_nulls(jsonb_build_object('client', :client::text,
-                                                'request_id', :request_id::text))
+                                                'request_id', :request_id::text,
+                                                'traceparent', :traceparent::text))
       FROM made
 )
 SELECT made.*,
@@ -248,6 +249,7 @@ async def submit_job(
     idempotency_key: str | None = None,
     client: str | None = None,
     request_id: str | None = None,
+    traceparent: str | None = None,
     rate: Rate | None = None,
     default_monthly_budget: int | None = None,
     rerun_of: UUID | None = None,
@@ -262,6 +264,7 @@ async def submit_job(
     `job_id`: there is one job, whichever of the two calls made it.
 
     Args:
+        traceparent: of the span of the call, if traces are made.
         rate: what a launch of it can cost; none if it has no price.
         default_monthly_budget: millionths of a dollar, for a subject without a budget of its own.
         parent_ids: the job waits until these jobs have ended as `dependency_condition` says.
@@ -289,6 +292,7 @@ async def submit_job(
         "max_open_jobs": max_open_jobs,
         "client": client,
         "request_id": request_id,
+        "traceparent": traceparent,
         "price_micro_usd": rate and rate.price_micro_usd,
         "ceiling_micro_usd": rate and rate.ceiling_micro_usd,
         "most_micro_usd": rate and rate.most_micro_usd,

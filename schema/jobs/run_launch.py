@@ -102,9 +102,10 @@ WITH served AS MATERIALIZED (
 )
 SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.namespace,
        claimed.attempt, claimed.tries, claimed.labels, job_payload.spec,
-       (SELECT facts ->> 'request_id' FROM job_event
-         WHERE job_event.job_id = claimed.id AND job_event.version = 1) AS request_id
+       origin.facts ->> 'request_id' AS request_id,
+       origin.facts ->> 'traceparent' AS traceparent
   FROM claimed
+  LEFT JOIN job_event AS origin ON origin.job_id = claimed.id AND origin.version = 1
   JOIN intent ON intent.job_id = claimed.id
   JOIN job_payload ON job_payload.job_id = claimed.id
 """)
@@ -313,6 +314,8 @@ class ClaimedJob:
     spec: dict[str, Any]
     request_id: str | None = None
     """Of the request that made the job; none if a schedule did."""
+    traceparent: str | None = None
+    """Of the span of that request; none if it made none."""
 
 
 async def claim(

@@ -153,6 +153,10 @@ _FIND_GROUP_RUNS: Final = """
 SELECT * FROM remote_run WHERE subject_id = $1 AND namespace = $2 AND id = ANY($3::uuid[])
 """
 
+_READ_TRACEPARENT: Final = """
+SELECT facts ->> 'traceparent' FROM job_event WHERE job_id = $1 AND version = 1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class DueQueues:
@@ -268,3 +272,9 @@ async def find_group_runs(
     """Return the runs of a poll group that are among these."""
     rows = await tx.fetch(_FIND_GROUP_RUNS, poll_lease.subject_id, poll_lease.namespace, run_ids)
     return {row["id"]: RemoteRun.from_row(row) for row in rows}
+
+
+async def read_traceparent(tx: Transaction, job_id: UUID) -> str | None:
+    """Return the traceparent of the call that made a job; None if it made no span."""
+    traceparent: str | None = await tx.fetchval(_READ_TRACEPARENT, job_id)
+    return traceparent

@@ -24,6 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from schema.common.observability.tracing import start_child_span
 from schema.common.urls.redis import parse_redis_url
 from schema.common.version import package_version
 from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
@@ -36,6 +37,13 @@ _RETRY_AFTER: Final = timedelta(seconds=1)
 """How long nothing is sent after a timeout: a Redis that hangs must not delay every caller."""
 _WAKEUP_TTL: Final = timedelta(minutes=1)
 """How long a wake-up is kept; the sweep comes long before."""
+
+_SPAN_ATTRIBUTES: Final = {
+    "messaging.system": "redis",
+    "messaging.operation.name": "send",
+    "messaging.operation.type": "send",
+    "messaging.destination.name": WAKE_TASK,
+}
 
 log = structlog.stdlib.get_logger()
 
@@ -98,7 +106,8 @@ class WakeupSender:
     async def send(self, job_id: str) -> None:
         """Make a worker look at a job."""
         try:
-            await self._breaker.call(lambda: self._enqueue(job_id))
+            with start_child_span(f"send {WAKE_TASK}", "producer", attributes=_SPAN_ATTRIBUTES):
+                await self._breaker.call(lambda: self._enqueue(job_id))
         except CircuitOpen:
             pass
         except (RedisError, OSError) as error:

@@ -14,6 +14,7 @@ from schema.common import ids as common_ids
 from schema.common.errors import Conflict, InDoubt, Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
+from schema.common.observability.tracing import current_traceparent
 from schema.db.database import Transaction
 from schema.db.storable import expect_storable
 from schema.jobs import lifecycle
@@ -133,6 +134,7 @@ async def _insert_job(
             idempotency_key=request.idempotency_key,
             client=CURRENT_CLIENT.get(),
             request_id=CURRENT_REQUEST_ID.get(),
+            traceparent=current_traceparent(),
             rate=request.rate,
             default_monthly_budget=app.monthly_budget_micro_usd,
             rerun_of=request.rerun_of,

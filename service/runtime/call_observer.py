@@ -6,6 +6,7 @@ called, with which client, and the id of the request are bound by the HTTP middl
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
@@ -13,9 +14,11 @@ import structlog
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
+from schema.common.observability.tracing import TRACEPARENT, Span, start_span
 from service.auth.client_info import CURRENT_CLIENT
 from service.runtime.call_metrics import BUG, CANCELLED, OK, PROTOCOL_ERROR, ServiceMetrics
-from service.runtime.request_ids import CURRENT_REQUEST_ID
+from service.runtime.context import App
+from service.runtime.request_ids import CURRENT_REQUEST_ID, CURRENT_TRACEPARENT
 
 ERROR_META_KEY: Final = "holdfast/error"
 """Where a refusal has its code, for programs."""
@@ -25,12 +28,31 @@ _HANDLE: Final = re.compile(r"(job|ws|sched)_[0-9a-z]{26}")
 log = structlog.stdlib.get_logger()
 
 
-def observe_calls(metrics: ServiceMetrics) -> Any:
+def observe_calls(metrics: ServiceMetrics, get_app: Callable[[], App]) -> Any:
     """Build the middleware."""
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method != "tools/call":
             return await call_next(ctx)
+        tool = metrics.bound_tool(str((ctx.params or {}).get("name")))
+        with start_span(
+            get_app().tracer,
+            f"{ctx.method} {tool}",
+            "server",
+            parent=_find_parent(ctx.meta),
+            attributes={
+                "mcp.method.name": ctx.method,
+                "mcp.protocol.version": ctx.protocol_version,
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": tool,
+                "holdfast.request_id": CURRENT_REQUEST_ID.get(),
+            },
+        ) as span:
+            return await call(ctx, call_next, span)
+
+    async def call(
+        ctx: ServerRequestContext[Any, Any], call_next: CallNext, span: Span | None
+    ) -> HandlerResult:
         started, outcome, result = time.perf_counter(), BUG, None
         try:
             result = await call_next(ctx)
@@ -46,10 +68,15 @@ def observe_calls(metrics: ServiceMetrics) -> Any:
             params = ctx.params or {}
             tool, client = str(params.get("name")), CURRENT_CLIENT.get()
             metrics.count_call(tool, outcome, client, ctx.protocol_version, seconds)
+            handle = _find_handle(result, params.get("arguments"))
+            if span is not None:
+                span.set_attributes({"holdfast.handle": handle, "holdfast.outcome": outcome})
+                if outcome != OK:
+                    span.fail(outcome)
             log.info(
                 "tool.called",
                 tool=metrics.bound_tool(tool),
-                handle=_find_handle(result, params.get("arguments")),
+                handle=handle,
                 outcome=outcome,
                 milliseconds=round(seconds * 1000, 1),
                 client=client,
@@ -57,6 +84,15 @@ def observe_calls(metrics: ServiceMetrics) -> Any:
         return _add_request_id(result)
 
     return middleware
+
+
+def _find_parent(meta: Any) -> str | None:
+    """Return the traceparent of a call: of its message, or else of the HTTP request around it."""
+    match meta:
+        case {"traceparent": str(traceparent)} if TRACEPARENT.fullmatch(traceparent):
+            return traceparent
+        case _:
+            return CURRENT_TRACEPARENT.get()
 
 
 def _add_request_id(result: HandlerResult) -> HandlerResult:

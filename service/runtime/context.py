@@ -15,6 +15,7 @@ import anyio
 from schema.accounts.tables import Hold
 from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
+from schema.common.observability.tracing import Tracer
 from schema.db.database import Transaction
 from schema.messaging.wakeups import WakeupSender
 from service.auth.caller import Caller, Scope
@@ -50,6 +51,8 @@ class App:
     """The name of the private bucket for outputs, in the namespace that runs the job."""
     monthly_budget_micro_usd: int | None
     """What the jobs of a subject may cost in a month, if they have no budget of their own."""
+    tracer: Tracer | None = None
+    """Makes spans, if there is a collector."""
 
     @asynccontextmanager
     async def transaction(self, caller: Caller) -> AsyncGenerator[Transaction]:

@@ -1,38 +1,28 @@
 """A release is replaced by the next one, and no call fails meanwhile."""
 
 import asyncio
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import httpx2
 import pytest
 
 from schema.common.errors import Unavailable
+from schema.common.process.background import run_in_background
 from schema.db.database import Database, Transaction
-from schema.settings import Settings
-from service.local.ports import find_free_port
+from schema.jobs import lifecycle
+from tests.operate.deployments import PATIENCE, Deployment, read_health
 from tests.operate.releases import make_contracting_release, make_next_release
-from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
+from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.mcp.client import post_message
-from tests.support.paths import REPOSITORY
-from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
-from tests.support.programs import run_program
+from tests.support.polling import eventually
 
-INSERT_EVENT: Final = """
-INSERT INTO job_event (job_id, version, kind, state, actor) VALUES ($1, 2, 'stage', 'queued', 'x')
-"""
 STATEMENT: Final = "SELECT * FROM workspace"
 TOO_OLD: Final = "This release is older than the database: it is of revision 0001"
-PATIENCE: Final = timedelta(seconds=120)
-"""For what a process does within seconds; four of them start here beside other tests."""
 
 
 async def add_column(database_url: str) -> None:
@@ -97,7 +87,7 @@ async def test_a_change_is_reported_once_although_its_statement_ran_twice(
         open_with_prepared_statement(database_url, on_transitions=heard.extend) as old_release,
         old_release.transaction() as tx,
     ):
-        await tx.execute(INSERT_EVENT, job.id)
+        assert await lifecycle.cancel_job(tx, job.id, subject_id=job.subject_id)
         await tx.fetch(STATEMENT)
 
     assert len(heard) == 1
@@ -156,97 +146,6 @@ class Load:
         return content
 
 
-@dataclass
-class Deployment:
-    """Processes of several releases on the same servers."""
-
-    environment: dict[str, str]
-    logs: Path
-    processes: ExitStack
-
-    def start_worker(self, release: Path, name: str) -> "subprocess.Popen[bytes]":
-        """Start a worker of a release."""
-        return self.processes.enter_context(
-            run_program(
-                "service",
-                "worker",
-                environment=self.environment,
-                log=self.logs / f"{name}.log",
-                folder=release,
-            )
-        )
-
-    async def start_service(self, release: Path, name: str) -> str:
-        """Start a service of a release, and return its URL when it is ready."""
-        port = find_free_port()
-        self.processes.enter_context(
-            run_program(
-                *("service", "serve", "--port", str(port)),
-                environment=self.environment,
-                log=self.logs / f"{name}.log",
-                folder=release,
-            )
-        )
-        url = f"http://127.0.0.1:{port}"
-        await eventually(lambda: read_health(url), lambda code: code[0] == 200, timeout=PATIENCE)
-        return url
-
-    def run(self, release: Path, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command of a release to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "service", *command],
-            cwd=release,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE.total_seconds(),
-            check=False,
-        )
-
-    def read_log(self, name: str) -> str:
-        """Return what a process has written."""
-        return (self.logs / f"{name}.log").read_text(encoding="utf-8")
-
-
-async def read_health(url: str) -> tuple[int, str]:
-    """Return the status and the text of the readiness page; 0 if there is none."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
-        try:
-            answer = await http.get(f"{url}/health/ready")
-        except httpx2.TransportError as error:
-            return 0, str(error)
-    return answer.status_code, answer.text
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Any:
-    """A Hub whose jobs run."""
-    with run_hub_emulator(tmp_path / "hub") as running:
-        yield running
-
-
-@pytest.fixture
-def deployment(
-    make_settings: Callable[..., Settings], hub: HubEmulatorProcess, vault_keys: str, tmp_path: Path
-) -> Any:
-    """Servers, and no process yet."""
-    settings = make_settings()
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "COLUMNS": "300",
-        "HOLDFAST_DATABASE_URL": str(settings.database_url),
-        "HOLDFAST_REDIS_URL": str(settings.redis_url),
-        "HOLDFAST_HUB_URL": hub.url,
-        "HOLDFAST_ROUTER_URL": hub.url,
-        "HOLDFAST_VAULT_KEYS": vault_keys,
-        "HOLDFAST_CALLS_PER_MINUTE": "0",
-        "HOLDFAST_OBSERVE_MIN": "0.5s",
-    }
-    with ExitStack() as processes:
-        yield Deployment(environment, tmp_path, processes)
-
-
 @pytest.mark.timeout(600)
 async def test_no_call_fails_while_a_release_is_replaced_and_a_forgotten_one_says_that_it_is_old(
     deployment: Deployment, hub: HubEmulatorProcess, database: Database, tmp_path: Path
@@ -254,33 +153,31 @@ async def test_no_call_fails_while_a_release_is_replaced_and_a_forgotten_one_say
     """The order of docs/operate.md: migrate, start the new workers and services, end the old."""
     next_release = make_next_release(tmp_path / "next")
     contracting = make_contracting_release(tmp_path / "contracting", next_release)
-    old_url = await deployment.start_service(REPOSITORY, "old-service")
-    old_worker = deployment.start_worker(REPOSITORY, "old-worker")
+    old_url = await deployment.start_service("old-service")
+    old_worker = deployment.start_worker("old-worker")
     token = hub.api().token
     assert isinstance(token, str)
     load = Load(token, old_url)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(load.run)
+    async with run_in_background(load.run()):
         await eventually(lambda: count_ended(database), lambda ended: ended > 2, timeout=PATIENCE)
-        migrated = await asyncio.to_thread(deployment.run, next_release, "migrate")
+        migrated = await asyncio.to_thread(deployment.run, "migrate", release=next_release)
         before = await count_ended(database)
         await eventually(
             lambda: count_ended(database), lambda ended: ended > before + 2, timeout=PATIENCE
         )
-        new_url = await deployment.start_service(next_release, "new-service")
-        new_worker = deployment.start_worker(next_release, "new-worker")
+        new_url = await deployment.start_service("new-service", release=next_release)
+        new_worker = deployment.start_worker("new-worker", release=next_release)
         load.url = new_url
         await eventually(
             lambda: asyncio.to_thread(lambda: load.calls[new_url]), lambda calls: calls > 5
         )
-        rolled_back = await asyncio.to_thread(deployment.run, REPOSITORY, "migrate")
-        contracted = await asyncio.to_thread(deployment.run, contracting, "migrate")
+        rolled_back = await asyncio.to_thread(deployment.run, "migrate")
+        contracted = await asyncio.to_thread(deployment.run, "migrate", release=contracting)
         old_code = await asyncio.to_thread(old_worker.wait, PATIENCE.total_seconds())
         old_health = await eventually(
             lambda: read_health(old_url), lambda health: health[0] == 503, timeout=PATIENCE
         )
-        tasks.cancel_scope.cancel()
     new_health = await read_health(new_url)
     refused = Load(token, old_url)
     await refused.call("list_jobs")
@@ -290,7 +187,7 @@ async def test_no_call_fails_while_a_release_is_replaced_and_a_forgotten_one_say
         timeout=PATIENCE,
     )
     commands = {
-        command: await asyncio.to_thread(deployment.run, REPOSITORY, command)
+        command: await asyncio.to_thread(deployment.run, command)
         for command in ("migrate", "worker", "doctor")
     }
 

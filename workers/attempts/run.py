@@ -23,6 +23,7 @@ from schema.accounts.vault import Secret, Unsealable
 from schema.artifacts import files
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
+from schema.common.observability.tracing import TRACEPARENT
 from schema.common.text import truncate
 from schema.db.database import Transaction
 from schema.jobs import run_end, run_launch
@@ -46,7 +47,7 @@ from workers.executor import (
     TokenRejected,
     Unknown,
 )
-from workers.hub.labels import REQUEST_LABEL, SERVER_LABEL
+from workers.hub.labels import REQUEST_LABEL, SERVER_LABEL, TRACE_LABEL
 from workers.timing import MAX_LAUNCH_TRIES, backoff, boottime_seconds
 
 _RENEWALS_PER_LEASE: Final = 4
@@ -325,7 +326,12 @@ async def _execute(
 
 def _origin_labels(worker: Worker, claim: ClaimedJob) -> dict[str, str]:
     """Return the labels that say where a job comes from, as far as that is known."""
-    origins = {SERVER_LABEL: worker.deployment_id, REQUEST_LABEL: claim.request_id}
+    trace = TRACEPARENT.fullmatch(claim.traceparent or "")
+    origins = {
+        SERVER_LABEL: worker.deployment_id,
+        REQUEST_LABEL: claim.request_id,
+        TRACE_LABEL: trace and trace[1],
+    }
     return {label: str(origin) for label, origin in origins.items() if origin is not None}
 
 

@@ -12,6 +12,8 @@ SERVER_LABEL: Final = "holdfast-server"
 """The deployment that has launched it: one person may use several."""
 REQUEST_LABEL: Final = "holdfast-request"
 """The id of the request that made the job, as in our log lines."""
+TRACE_LABEL: Final = "holdfast-trace"
+"""The id of the trace of that request, if traces are made."""
 RUN_VARIABLE: Final = "HOLDFAST_RUN"
 """Names the run too: users can edit labels, but not the environment of a run."""
 

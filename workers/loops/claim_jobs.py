@@ -15,6 +15,7 @@ from schema.common.failpoints import hit_failpoint
 from schema.jobs import run_launch
 from schema.jobs.run_launch import ClaimedJob
 from workers.attempts.run import run_attempt
+from workers.attempts.spans import trace_attempt
 from workers.context import Worker
 from workers.executor import Executor
 from workers.timing import boottime_seconds
@@ -104,7 +105,10 @@ class ClaimLoop:
         claim = attempt.claim
         job = ids.format_handle(ids.HandleKind.JOB, claim.job_id)
         request = {} if claim.request_id is None else {"request_id": claim.request_id}
-        with structlog.contextvars.bound_contextvars(job=job, attempt=claim.attempt, **request):
+        with (
+            structlog.contextvars.bound_contextvars(job=job, attempt=claim.attempt, **request),
+            trace_attempt(self._worker.tracer, executor.kind, claim),
+        ):
             try:
                 await run_attempt(
                     self._worker,

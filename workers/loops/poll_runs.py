@@ -5,6 +5,7 @@ its id, once. How often a group is polled depends on the age of its youngest run
 many people wait.
 """
 
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -33,6 +34,7 @@ from workers.artifacts.log_capture import (
 )
 from workers.artifacts.redaction import Redactor
 from workers.attempts.run import record_created
+from workers.attempts.spans import trace_poll, trace_run
 from workers.context import Worker
 from workers.executor import Created
 from workers.hub.job import RemoteJob
@@ -78,7 +80,8 @@ async def _poll_group(worker: Worker, lease: PollLease) -> None:
             await worker.clock.read_lead(tx, settings.lease)  # the ages below are by that clock
             runs = await work_queues.list_bound_runs(tx, lease)
         if credential is not None:
-            wait = await _compare_with_listing(worker, lease, runs, credential)
+            with trace_poll(worker.tracer, runs=len(runs)):
+                wait = await _compare_with_listing(worker, lease, runs, credential)
         async with worker.database.transaction() as tx:
             hit_failpoint("observe.seen")
             if wait is None:
@@ -121,9 +124,12 @@ async def _compare_with_listing(
         async with limiter:
             try:
                 job = active.get(run.remote_id or "")
-                if not await _update_run(
-                    worker, run, credential, job, follow_log=run.id in followed_ids
-                ):
+                # One that is listed as active is seen again and again, and makes no span.
+                async with trace_run(worker, run, "end run") if job is None else nullcontext():
+                    is_updated = await _update_run(
+                        worker, run, credential, job, follow_log=run.id in followed_ids
+                    )
+                if not is_updated:
                     runs_without_outputs.append(run)
             except (HubError, Unavailable) as error:  # it must not keep us from the other runs
                 errors.append(error)

@@ -27,6 +27,7 @@ from schema.jobs.work_queues import DueRun
 from workers.artifacts import outputs
 from workers.artifacts.log_capture import capture_log, load_redactor, redact_run_result
 from workers.attempts.run import record_created, record_lost_call
+from workers.attempts.spans import trace_run
 from workers.context import Worker
 from workers.executor import Created
 from workers.hub.job import RemoteJob
@@ -112,9 +113,11 @@ async def _reconcile_run(worker: Worker, run: DueRun) -> None:
 async def _find_or_kill_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> None:
     try:
         if run.state is RunState.UNKNOWN:
-            await _find_unknown_run(worker, run, credential)
+            async with trace_run(worker, run, "find run"):
+                await _find_unknown_run(worker, run, credential)
         else:
-            await _kill_run(worker, run, credential)
+            async with trace_run(worker, run, "kill run"):
+                await _kill_run(worker, run, credential)
     except HubRejected as rejection:
         if not await hold_if_token_rejected(worker, run.subject_id, credential, rejection):
             raise

@@ -25,6 +25,7 @@ OUTAGE_EVENTS: Final = frozenset(
         "lease.unrenewed",
         "loop.interrupted",
         "outputs.unseen",
+        "revision.mismatched",
         "run.unattended",
         "wake.lost",
         "worker.waiting",
