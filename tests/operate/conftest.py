@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,10 @@ def bare_postgres_url(
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Generator[HubEmulatorProcess]:
-    """A Hub whose jobs run."""
-    with run_hub_emulator(tmp_path / "hub") as running:
+def hub(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[HubEmulatorProcess]:
+    """A Hub whose jobs run; its parameter is how far its clock is ahead of ours."""
+    ahead: timedelta = getattr(request, "param", timedelta(0))
+    with run_hub_emulator(tmp_path / "hub", ahead=ahead) as running:
         yield running
 
 

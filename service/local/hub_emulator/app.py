@@ -112,7 +112,7 @@ def create_hub_emulator(
         middleware=[
             Middleware(AuthRateLimitMiddleware, users=users, grants=grants, quota=quota),
             # Refuses a web page that has rebound its own host name to this address.
-            Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"]),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "[::1]", "localhost"]),
         ],
     )
 

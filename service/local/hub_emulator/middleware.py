@@ -1,6 +1,5 @@
 """ASGI middleware: it authenticates, counts requests, and adds the headers of every answer."""
 
-import time
 import uuid
 from email.utils import formatdate
 from http import HTTPStatus
@@ -11,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.local.hub_emulator.errors import error_response
 from service.local.hub_emulator.oauth.grants import GrantStore
+from service.local.hub_emulator.shared.clock import read_unix_clock
 from service.local.hub_emulator.users import LocalUser
 
 WINDOW_SECONDS: Final = 300
@@ -43,9 +43,11 @@ class AuthRateLimitMiddleware:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 # Set anew on each answer: clients compare the times in a log with this header.
-                headers["date"] = formatdate(usegmt=True)
+                headers["date"] = formatdate(read_unix_clock(), usegmt=True)
                 trace = uuid.uuid4()
-                headers["x-request-id"] = f"Root=1-{int(time.time()):x}-{trace.hex[:24]};{trace}"
+                headers["x-request-id"] = (
+                    f"Root=1-{int(read_unix_clock()):x}-{trace.hex[:24]};{trace}"
+                )
                 headers["x-emulator"] = "holdfast-local-hub"
                 headers["ratelimit"] = f'"api";r={max(0, remaining)};t={seconds_left}'
                 headers["ratelimit-policy"] = (
@@ -71,7 +73,7 @@ class AuthRateLimitMiddleware:
 
     def _count_request(self, user_id: str) -> tuple[int, int]:
         """Count a request; return how many remain, and the seconds until the next window."""
-        now = time.time()
+        now = read_unix_clock()
         window = int(now // WINDOW_SECONDS)
         counted_window, count = self._request_counts.get(user_id, (window, 0))
         count = count + 1 if counted_window == window else 1

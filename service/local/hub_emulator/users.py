@@ -7,12 +7,13 @@ could run commands on this machine through the loopback address.
 import json
 import secrets
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from service.local.data_dir import read_or_create_private_file
+from service.local.hub_emulator.shared.clock import read_clock
 
 _USERS_FILE: Final = "users.json"
 _SESSION_LIFETIME: Final = timedelta(hours=8)
@@ -115,7 +116,7 @@ class LocalUser:
         """Say whether the token has expired."""
         if self.expires_at is None:
             return False
-        return datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
+        return datetime.fromisoformat(self.expires_at) <= read_clock()
 
 
 def has_users(folder: Path) -> bool:
@@ -143,7 +144,7 @@ def find_user(
 
 def _create_users() -> list[dict[str, Any]]:
     alice, bob, carol = (secrets.token_hex(12) for _ in range(3))
-    session_end = format_timestamp(datetime.now(UTC) + _SESSION_LIFETIME)
+    session_end = format_timestamp(read_clock() + _SESSION_LIFETIME)
     users = [
         _create_user(alice, "alice", LocalTokenKind.WRITE, orgs=[_ACME]),
         _create_user(alice, "alice", LocalTokenKind.READ),

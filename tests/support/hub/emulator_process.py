@@ -1,12 +1,14 @@
 """The Hub emulator as a process of its own, and the real client library pointed at it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ import httpx2
 import psutil
 from huggingface_hub import HfApi, JobInfo, constants
 
+from service.local.hub_emulator.shared.clock import AHEAD_VARIABLE
 from service.local.hub_emulator.users import (
     LocalTokenKind,
     LocalUser,
@@ -75,8 +78,13 @@ def run_hub_emulator(
     scheduling_seconds: float = 0.3,
     flush_seconds: float = 0.3,
     port: int | None = None,
+    ahead: timedelta = timedelta(0),
 ) -> Generator[HubEmulatorProcess]:
-    """Run a Hub emulator in a process of its own for the length of a block."""
+    """Run a Hub emulator in a process of its own for the length of a block.
+
+    Args:
+        ahead: how far its clock is ahead of ours; negative: behind it.
+    """
     port = port or find_free_port()
     # The users are made before the emulator starts: two processes would make two sets of them.
     users = load_users(folder)
@@ -84,6 +92,7 @@ def run_hub_emulator(
     process = subprocess.Popen(
         [sys.executable, "-m", emulator_program.__name__, *map(str, arguments)],
         cwd=REPOSITORY,
+        env=os.environ | {AHEAD_VARIABLE: str(ahead.total_seconds())},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
+from tests.support.relay import relay_connection
 from tests.support.tls.certificates import Certificates
 
 _SSL_REQUEST_BYTES: Final = 8
-_CHUNK_BYTES: Final = 65536
 
 
 class TlsFront:
@@ -53,29 +53,7 @@ class TlsFront:
                 writer.write(b"S")
                 await writer.start_tls(self._context)
             self.handshakes += 1
-            await self._relay(reader, writer)
+            await relay_connection(reader, writer, self._backend_port)
         with suppress(OSError):
             writer.close()
         self._clients.discard(task)
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        backend_reader, backend_writer = await asyncio.open_connection(
-            "127.0.0.1", self._backend_port
-        )
-        ways = [
-            asyncio.create_task(_copy(reader, backend_writer)),
-            asyncio.create_task(_copy(backend_reader, writer)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            backend_writer.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(_CHUNK_BYTES):
-        writer.write(data)
-        await writer.drain()

@@ -6,12 +6,13 @@ Unlike jobs they survive a restart, because jobs leave their results there.
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from service.local.data_dir import write_private_file
 from service.local.hub_emulator.shared.access import AccessControlled
+from service.local.hub_emulator.shared.clock import read_clock
 from service.local.hub_emulator.users import Namespace, format_timestamp
 
 _INDEX_FILE: Final = "buckets.json"
@@ -47,7 +48,7 @@ class LocalBucket(AccessControlled):
     owner: Namespace
     name: str
     private: bool
-    created_at: str = field(default_factory=lambda: format_timestamp(datetime.now(UTC)))
+    created_at: str = field(default_factory=lambda: format_timestamp(read_clock()))
     files: dict[str, StoredFile] = field(default_factory=dict[str, StoredFile])
 
     @property
@@ -71,7 +72,7 @@ class LocalBucket(AccessControlled):
 
     def put_file(self, path: str, xet_hash: str, size: int, mtime: datetime | None) -> None:
         """Add or replace a file."""
-        uploaded_at = format_timestamp(datetime.now(UTC))
+        uploaded_at = format_timestamp(read_clock())
         modified_at = None if mtime is None else format_timestamp(mtime)
         self.files[path] = StoredFile(path, size, xet_hash, modified_at, uploaded_at)
 

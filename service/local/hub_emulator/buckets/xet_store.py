@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -25,6 +24,7 @@ from service.local.data_dir import read_or_create_private_file
 from service.local.hub_emulator.buckets.xet_shards import InvalidShard, XetTerm, parse_shard
 from service.local.hub_emulator.current_user import get_hub_url
 from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.shared.clock import read_unix_clock
 from service.local.hub_emulator.shared.links import LinkStore
 
 EMPTY_FILE_HASH: Final = "0" * 64
@@ -78,7 +78,7 @@ class XetStore:
 
     def issue_token(self, *, can_write: bool, can_read: Callable[[str], bool]) -> tuple[str, int]:
         """Return a new token, and when it expires in Unix seconds."""
-        now = int(time.time())
+        now = int(read_unix_clock())
         self._tokens = {
             token: grant for token, grant in self._tokens.items() if grant.expires_at > now
         }
@@ -172,7 +172,7 @@ class XetStore:
     def _require_token(self, request: Request, *, for_writing: bool) -> XetToken:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         token = self._tokens.get(bearer)
-        if token is None or token.expires_at <= time.time():
+        if token is None or token.expires_at <= read_unix_clock():
             raise HubApiError(HTTPStatus.UNAUTHORIZED, "Invalid token")
         if for_writing and not token.can_write:
             raise HubApiError(HTTPStatus.FORBIDDEN, "This token may not write")

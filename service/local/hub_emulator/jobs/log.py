@@ -1,8 +1,10 @@
 """The log of a job, up to a size, and the signal for those who wait for its next line."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple
+
+from service.local.hub_emulator.shared.clock import read_clock
 
 _MAX_LOG_BYTES: Final = 16 * 1024 * 1024
 """Memory for one log, roughly."""
@@ -50,6 +52,6 @@ class LocalJobLog:
             return
         self._remaining_bytes -= len(text) + _LINE_OVERHEAD_BYTES
         self.lines.append(
-            LocalLogLine(datetime.now(UTC), text if self._remaining_bytes > 0 else _FULL_NOTICE)
+            LocalLogLine(read_clock(), text if self._remaining_bytes > 0 else _FULL_NOTICE)
         )
         self._change_signal.notify()

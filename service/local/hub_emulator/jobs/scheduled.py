@@ -7,7 +7,7 @@ still runs is skipped, unless it allows concurrency.
 import asyncio
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from service.local.hub_emulator.jobs.routes import (
 from service.local.hub_emulator.jobs.schemas import JobRequest, NewLabels
 from service.local.hub_emulator.jobs.store import JobStore, LocalJob
 from service.local.hub_emulator.request_body import read_body
+from service.local.hub_emulator.shared.clock import read_clock
 from service.local.hub_emulator.users import LocalUser, Namespace, format_timestamp
 
 _SPEC_FIELDS: Final = (
@@ -67,14 +68,14 @@ class LocalScheduledJob:
     creator: LocalUser
     hub_url: str
     id: str = field(default_factory=lambda: secrets.token_hex(12))
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=read_clock)
     last_job: LocalJob | None = None
     timer_task: asyncio.Task[None] | None = None
 
     @property
     def next_run_at(self) -> datetime:
         """When it is due next."""
-        return _compute_next_run(self.schedule, datetime.now(UTC))
+        return _compute_next_run(self.schedule, read_clock())
 
     @property
     def is_busy(self) -> bool:
@@ -136,7 +137,7 @@ class ScheduledJobRoutes:
         """Create a scheduled job and start its timer."""
         owner = require_writable_namespace(request, user)
         body = await read_body(request, _ScheduledJobRequest)
-        _compute_next_run(body.schedule, datetime.now(UTC))
+        _compute_next_run(body.schedule, read_clock())
         scheduled_job = LocalScheduledJob(
             body.job_spec,
             body.schedule,
@@ -191,7 +192,7 @@ class ScheduledJobRoutes:
             request, require_writable_namespace(request, user)
         )
         body = await read_body(request, _ScheduleRequest)
-        _compute_next_run(body.schedule, datetime.now(UTC))
+        _compute_next_run(body.schedule, read_clock())
         scheduled_job.schedule = body.schedule
         self._restart_timer(scheduled_job)
         return JSONResponse(scheduled_job.to_dict())
@@ -249,7 +250,7 @@ class ScheduledJobRoutes:
 
     async def _run_timer(self, scheduled_job: LocalScheduledJob) -> None:
         while True:
-            await asyncio.sleep((scheduled_job.next_run_at - datetime.now(UTC)).total_seconds())
+            await asyncio.sleep((scheduled_job.next_run_at - read_clock()).total_seconds())
             if not scheduled_job.is_busy and scheduled_job.creator.pays:
                 self._start_job(scheduled_job)
 

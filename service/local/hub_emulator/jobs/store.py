@@ -10,7 +10,7 @@ They are in memory only: a restart kills them and forgets them.
 import asyncio
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from service.local.hub_emulator.jobs.hardware import FLAVORS
 from service.local.hub_emulator.jobs.log import ChangeSignal, LocalJobLog
 from service.local.hub_emulator.jobs.processes import job_environment, run_command
 from service.local.hub_emulator.jobs.schemas import JobRequest
+from service.local.hub_emulator.shared.clock import read_clock
 from service.local.hub_emulator.users import AVATAR_PATH, LocalUser, Namespace, format_timestamp
 
 _OUT_OF_MEMORY_EXIT_CODE: Final = 137
@@ -51,7 +52,7 @@ class LocalJob:
     scheduled_job_id: str | None = None
     """The id of the scheduled job that has started this one."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=read_clock)
     started_at: datetime | None = None
     finished_at: datetime | None = None
     stage: Stage = Stage.SCHEDULING
@@ -93,11 +94,11 @@ class LocalJob:
             return
         self.stage, self.message = stage, message
         if stage is Stage.RUNNING:
-            self.started_at = self.started_at or datetime.now(UTC)
-            self.log.write(f"===== Job started at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} =====")
+            self.started_at = self.started_at or read_clock()
+            self.log.write(f"===== Job started at {read_clock():%Y-%m-%d %H:%M:%S} =====")
         elif stage in {Stage.COMPLETED, Stage.ERROR}:
             # As on the Hub, a cancelled job has no finishedAt.
-            self.finished_at = datetime.now(UTC)
+            self.finished_at = read_clock()
         self.change_signal.notify()
 
     def record_exit(self, exit_code: int) -> None:
@@ -151,7 +152,7 @@ class LocalJob:
         return {"type": "duplicated-job", "id": self.duplicate_of} if self.duplicate_of else None
 
     def _durations(self) -> dict[str, int]:
-        end = self.finished_at or datetime.now(UTC)
+        end = self.finished_at or read_clock()
         durations = {"schedulingSecs": (self.started_at or end) - self.created_at}
         # A cancelled job has no finishedAt, so its running time is not known.
         if self.stage is not Stage.CANCELED:

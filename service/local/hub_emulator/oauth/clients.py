@@ -8,7 +8,6 @@ the port that it gets (RFC 8252).
 import hmac
 import re
 import secrets
-import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -17,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.local.hub_emulator.oauth.bounded_cache import BoundedCache
 from service.local.hub_emulator.oauth.scopes import DEFAULT_SCOPE, SCOPES
+from service.local.hub_emulator.shared.clock import read_unix_clock
 
 _LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _URI_PATTERN: Final = re.compile(r"[!-~]{1,2000}")
@@ -86,7 +86,7 @@ class OAuthClient:
         secret = {"client_secret": self.secret, "client_secret_expires_at": 0}
         return {
             "client_id": self.id,
-            "client_id_issued_at": int(time.time()),
+            "client_id_issued_at": int(read_unix_clock()),
             **(secret if self.secret else {}),
             **self.registration.model_dump(exclude_none=True),
             "grant_types": ["authorization_code", "refresh_token"],

@@ -12,11 +12,12 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from service.local.hub_emulator.oauth.bounded_cache import BoundedCache
 from service.local.hub_emulator.oauth.errors import OAuthError
+from service.local.hub_emulator.shared.clock import read_clock
 from service.local.hub_emulator.users import LocalTokenKind, LocalUser, format_timestamp
 
 CODE_LIFETIME: Final = timedelta(seconds=60)
@@ -77,7 +78,7 @@ def is_code_challenge(challenge: str) -> bool:
 class GrantStore:
     """The codes and tokens that were issued most recently."""
 
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, clock: Callable[[], datetime] = read_clock) -> None:
         self._clock = clock
         self._codes: BoundedCache[_SingleUseToken] = BoundedCache()
         self._refresh_tokens: BoundedCache[_SingleUseToken] = BoundedCache()

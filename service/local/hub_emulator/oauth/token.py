@@ -3,7 +3,7 @@
 import base64
 import binascii
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -17,6 +17,7 @@ from service.local.hub_emulator.oauth.errors import OAuthError, read_parameters,
 from service.local.hub_emulator.oauth.grants import AuthorizationRequest, Grant, GrantStore
 from service.local.hub_emulator.oauth.keys import SigningKeys
 from service.local.hub_emulator.oauth.scopes import parse_scope
+from service.local.hub_emulator.shared.clock import read_clock
 
 _ID_TOKEN_LIFETIME: Final = timedelta(hours=1)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
@@ -81,7 +82,7 @@ class TokenEndpoint:
         return client
 
     def _build_token_response(self, grant: Grant, scopes: list[str], issuer: str) -> Response:
-        authorization, now = grant.authorization, datetime.now(UTC)
+        authorization, now = grant.authorization, read_clock()
         # The Hub does not document which claims its tokens have besides `scope`.
         access_token = self._keys.sign_access_token(
             {

@@ -1,7 +1,6 @@
 """Links that give a file without a token, for a limited time; as signed URLs do on the Hub."""
 
 import secrets
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.shared.clock import read_unix_clock
 
 LINK_LIFETIME_SECONDS: Final = 3600
 _DOWNLOAD_HOST: Final = "localhost"
@@ -30,7 +30,7 @@ class LinkStore:
 
     def create(self, target: str) -> str:
         """Create a link to `target`, a name that only its creator has to understand."""
-        now = time.time()
+        now = read_unix_clock()
         self._links = {name: link for name, link in self._links.items() if link.expires_at > now}
         name = secrets.token_urlsafe(24)
         self._links[name] = _Link(target, now + LINK_LIFETIME_SECONDS)
@@ -43,7 +43,7 @@ class LinkStore:
             HubApiError: there is no such link, or it has expired.
         """
         link = self._links.get(name)
-        if link is None or link.expires_at < time.time():
+        if link is None or link.expires_at < read_unix_clock():
             raise HubApiError(HTTPStatus.FORBIDDEN, "The link has expired")
         return link.target
 
