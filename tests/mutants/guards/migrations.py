@@ -10,12 +10,11 @@ from tests.operate import (
     test_killed_migrations,
     test_migrate_privileges,
     test_server_urls,
-    test_upgrades,
 )
 from tests.schema import test_interrupted_migrations
 from tests.schema.accounts import test_row_security
 from tests.schema.common.urls import test_postgres, test_redis
-from tests.schema.db import test_migrations
+from tests.schema.db import test_migrations, test_replay
 from tests.schema.jobs import test_lifecycle, test_run_tables
 
 _TABLES: Final = ALEMBIC / "sql/0001/tables.sql"
@@ -26,7 +25,7 @@ _WORKSPACE: Final = "fk_job_workspace_id_subject_id_workspace\n        FOREIGN K
 MIGRATION_GUARDS: Final = (
     *mutants_in_file(
         replay,
-        test_upgrades,
+        test_replay,
         nothing_is_repeated_after_another_answer=("!= answer:", "is None:"),
         a_repeated_change_is_reported_once=("        self._on_rollback()\n", ""),
         what_came_before_is_repeated=("in self._answers:", "in self._answers[:0]:"),
