@@ -3,7 +3,7 @@
 A release is written for the last revision that it has. Revisions expand first and contract later,
 so a database is often newer than a release that still runs on it. Each revision declares
 `compatible_from`, the oldest revision whose release does. `migrate` writes it beside the revision,
-in the same transaction, and a release that has that revision may go on (ADR 22).
+in the same transaction, and a release that has that revision may go on (ADR 23).
 
     revision 0001 ──▶ 0002 expands ──▶ 0003 contracts
     compatible_from   0001             0002            ◀── a release of 0001 is too old here

@@ -102,10 +102,8 @@ WITH served AS MATERIALIZED (
 )
 SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.namespace,
        claimed.attempt, claimed.tries, claimed.labels, job_payload.spec,
-       origin.facts ->> 'request_id' AS request_id,
-       origin.facts ->> 'traceparent' AS traceparent
-  FROM claimed
-  LEFT JOIN job_event AS origin ON origin.job_id = claimed.id AND origin.version = 1
+       origin.facts ->> 'request_id' AS request_id, origin.facts ->> 'traceparent' AS traceparent
+  FROM claimed LEFT JOIN job_event AS origin ON origin.job_id = claimed.id AND origin.version = 1
   JOIN intent ON intent.job_id = claimed.id
   JOIN job_payload ON job_payload.job_id = claimed.id
 """)
@@ -313,9 +311,8 @@ class ClaimedJob:
     labels: dict[str, str]
     spec: dict[str, Any]
     request_id: str | None = None
-    """Of the request that made the job; none if a schedule did."""
     traceparent: str | None = None
-    """Of the span of that request; none if it made none."""
+    """Both of the request that made the job; none if a schedule did, or if it made no span."""
 
 
 async def claim(
