@@ -33,10 +33,13 @@ async def erase(database: Database) -> int:
 
 
 async def test_an_erasure_leaves_nothing_of_one_and_everything_of_the_other(
-    database: Database, rows_of_two: None
+    database: Database, rows_of_two: None, make_job: JobFactory
 ) -> None:
     """Only what was spent stays, in an entry that does not say by whom."""
     await cancel_all(database)
+    over = await make_job(subject_id=BOB_ID, namespace="bob")
+    async with database.transaction() as tx:
+        await lifecycle.cancel_job(tx, over.id, subject_id=BOB_ID)
     bobs = await read_rows_of(database, BOB_ID)
     async with database.transaction() as tx:
         spent = await tx.fetchval(

@@ -226,7 +226,7 @@ async def test_no_sum_of_usage_or_money_changes_when_jobs_are_deleted(
 async def test_sums_are_kept_for_longer_than_jobs_and_not_for_ever(
     database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
-    """A month with something held stays: its job is not settled."""
+    """The sums of this month are those that budgets compare."""
     job = await make_job()
     async with database.transaction() as tx:
         await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
@@ -247,4 +247,18 @@ async def test_sums_are_kept_for_longer_than_jobs_and_not_for_ever(
 
     assert left == 1
     assert await count_rows(database, "usage_history") == 0
+    assert await count_rows(database, "spending") == 1
+
+
+async def test_a_month_with_something_held_is_kept_however_old_it_is(
+    database: Database, make_job: JobFactory
+) -> None:
+    """The settlement of its job would have no sum to return the hold to."""
+    await make_job(rate=TEN_CENT_RATE)
+    async with database.transaction() as tx:
+        for table in ("job_cost", "spending"):
+            await tx.execute(f"UPDATE {table} SET month = month - interval '10 years'")  # noqa: S608  # our names
+
+    await prune_old_rows(database)
+
     assert await count_rows(database, "spending") == 1
