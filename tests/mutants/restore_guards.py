@@ -87,7 +87,7 @@ RESTORE_GUARDS: Final = (
         ),
         window_is_waited_for=(
             "AND :listed_from >= restored_at + :settle_window THEN",
-            "AND :listed_from IS NOT NULL THEN",
+            "AND :listed_from::timestamptz IS NOT NULL THEN",
         ),
     ),
     *mutants_in_file(
