@@ -46,7 +46,7 @@ RESTORE_GUARDS: Final = (
             "FORCE ROW LEVEL SECURITY; ANALYZE",
             "ENABLE ROW LEVEL SECURITY; ANALYZE",
         ),
-        restore_sets_the_triggers=("ENABLE TRIGGER USER; ", ""),
+        restore_sets_the_triggers=("} ENABLE TRIGGER USER; ", "} DISABLE TRIGGER USER; "),
         restore_marks_subjects=('        await finish(cast("Transaction", connection))\n', ""),
     ),
     *mutants_in_file(

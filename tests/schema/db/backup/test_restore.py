@@ -192,8 +192,10 @@ async def test_a_backup_that_was_changed_or_cut_changes_nothing(
         for damaged in (bytes(changed), backup[:place], backup[:-1], backup + b"x"):
             with pytest.raises(BackupRefused, match="nothing was changed"):
                 await load(target, vault, damaged)
+        # As a superuser: row-level security hides every row from the owner.
+        seen_by_all = urlsplit(postgres_url)._replace(path=urlsplit(target).path).geturl()
         for table in ("subject", "job", "restored_subject"):
-            assert await query(target, f"SELECT count(*) FROM {table}") == [0]  # noqa: S608
+            assert await query(seen_by_all, f"SELECT count(*) FROM {table}") == [0]  # noqa: S608
         assert await query(target, SWITCHED_OFF) == []
 
 
@@ -316,5 +318,5 @@ async def test_a_backup_is_of_one_moment(
 
     assert sink.is_late
     async with create_target(postgres_url) as target:
-        await load(target, vault, backup)
-        assert await query(target, "SELECT id FROM subject WHERE id = 'late'") == []
+        summary = await load(target, vault, backup)
+    assert summary.rows["subject"] == 1
