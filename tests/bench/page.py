@@ -60,7 +60,7 @@ def write_page(
         "",
         "The medians of the rounds on this one machine, for a sense of scale.",
         "",
-        *(line for name, found in measured.items() for line in _format_rounds(name, found)),
+        *(line for name, results in measured.items() for line in _format_rounds(name, results)),
     ]
     page.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
 

@@ -90,16 +90,16 @@ async def run_pgqueuer(size: LoadSize) -> QueueResult:
 
         async def work(mode: Any) -> None:
             connection = await asyncpg.connect(POSTGRES)
-            manager = QueueManager(Queries(AsyncpgDriver(connection)))
+            worker = QueueManager(Queries(AsyncpgDriver(connection)))
 
-            @manager.entrypoint("noop")
+            @worker.entrypoint("noop")
             async def noop(job: Any) -> None:
                 SINK.hit((job.payload or b"").decode() or None)
 
             try:
-                await manager.run(batch_size=10, mode=mode, dequeue_timeout=timedelta(seconds=30))
+                await worker.run(batch_size=10, mode=mode, dequeue_timeout=timedelta(seconds=30))
             finally:
-                manager.shutdown.set()
+                worker.shutdown.set()
                 await connection.close()
 
         queue = _PeerQueue(
