@@ -20,6 +20,7 @@ from tests.service.http import test_cross_origin, test_messages
 from tests.service.jobs import test_batches
 from tests.service.local import test_data_dir
 from tests.service.mcp import test_arguments, test_error_hints, test_reply_sizes, test_token_check
+from tests.service.mcp.tools import test_pasted_lines
 
 CALL_GUARDS: Final = (
     *mutants_in_file(
@@ -79,17 +80,16 @@ CALL_GUARDS: Final = (
         error_hints,
         test_error_hints,
         no_secret_is_in_a_corrected_call=(
-            "not SECRET_ARGUMENTS & corrected.keys()",
-            "SECRET_ARGUMENTS",
+            "bool(SECRET_ARGUMENTS & corrected.keys())",
+            "False",
         ),
-        a_corrected_call_has_been_checked=("        validate(corrected)\n", ""),
     ),
     *mutants_in_file(
         error_hints,
         test_reply_sizes,
         a_refusal_is_short=(
-            "fit_text(str(failure), MAX_REFUSAL_BYTES, keeps_end=True)",
-            "str(failure)",
+            "fit_text(text, MAX_REFUSAL_BYTES, keeps_end=True)",
+            "text",
         ),
         a_refusal_keeps_its_end=("MAX_REFUSAL_BYTES, keeps_end=True", "MAX_REFUSAL_BYTES"),
     ),
@@ -156,6 +156,19 @@ CALL_GUARDS: Final = (
         data_dir,
         test_data_dir,
         the_first_private_file_wins=("path.hardlink_to(draft)", "draft.replace(path)"),
+    ),
+    *mutants_in_file(
+        mcp_tool,
+        test_pasted_lines,
+        a_corrected_call_has_been_checked=(
+            'return call if isinstance(answer, CallToolResult) and not answer.is_error else ""',
+            "return call",
+        ),
+    ),
+    *mutants_in_file(
+        error_hints,
+        test_pasted_lines,
+        no_secret_of_a_pasted_line_is_repeated=(" and hide_secrets(call) == call", ""),
     ),
     *mutants_in_file(
         cli_main,
