@@ -23,7 +23,7 @@ from service.cli import demo
 from service.cli.client_config import Connection
 from service.cli.options import COMMAND, DEFAULT_DATA_DIR
 from service.local.data_dir import HUB_FOLDER, create_data_dir
-from service.local.environment import names_database, running_environment
+from service.local.environment import running_environment
 from service.local.errors import CannotStart
 from service.local.hub_emulator import app as hub
 from service.local.hub_emulator.users import has_users, load_users
@@ -99,16 +99,14 @@ def find_stack_environment(data_dir: Path | None) -> Mapping[str, str] | None:
     """Return the settings of the stack that runs on a data folder.
 
     Args:
-        data_dir: the folder; None is the usual one, unless the environment names a database.
+        data_dir: the folder; None is the usual one.
 
     Returns:
-        None if the settings are those of the environment.
+        None if no stack runs on the usual folder.
 
     Raises:
         CannotStart: no stack runs on the folder that was named.
     """
-    if data_dir is None and names_database():
-        return None
     folder = data_dir or DEFAULT_DATA_DIR
     last_start = LastStart.load(folder)
     if last_start is None or not last_start.is_running:

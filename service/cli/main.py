@@ -29,6 +29,7 @@ from service.cli.client_config import Connection, print_client_configs
 from service.cli.options import (
     COMMAND,
     DEFAULT_DATA_DIR,
+    names_database,
     parse_base_url,
     parse_data_dir,
     parse_port,
@@ -321,7 +322,8 @@ def _run_doctor(options: argparse.Namespace) -> int:
     if options.data is not None:
         _require_local_stack("doctor", remedy="leave --data out")
     stack_environment = None
-    if find_spec("service.local") is not None:
+    is_local = options.data is not None or not names_database()
+    if is_local and find_spec("service.local") is not None:
         from service.cli import local  # noqa: PLC0415 - the production image has no service.local
 
         stack_environment = local.find_stack_environment(options.data)

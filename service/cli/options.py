@@ -20,6 +20,12 @@ _LOOPBACK_PREFIXES: Final = ("localhost", "127.", "[::1]")
 _ENDPOINT_PATH: Final = "/mcp"
 
 
+def names_database() -> bool:
+    """Say whether the environment names the database of a deployment."""
+    variables = ("HOLDFAST_DATABASE_URL", "DATABASE_URL")
+    return any(os.environ.get(name) for name in variables)  # noqa: TID251  # before any settings
+
+
 def parse_port(text: str) -> int:
     """Return the number of a port that a server can be reached at."""
     port = parse_port_or_zero(text)

@@ -73,10 +73,5 @@ def running_environment(
     )
 
 
-def names_database() -> bool:
-    """Say whether the environment names the database of a deployment."""
-    return bool(os.environ.get("HOLDFAST_DATABASE_URL") or os.environ.get("DATABASE_URL"))
-
-
 def _new_key_ring() -> str:
     return f"1:{urlsafe_b64encode(token_bytes(32)).decode()}"

@@ -57,8 +57,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("command", "module"), PRODUCTION_COMMANDS.items())
 def test_a_production_command_loads_nothing_of_the_local_stack(command: str, module: str) -> None:
     """An emulator that takes any program as a job has no place in a process that serves others."""
+    # A doctor whose environment names no database looks for a local stack.
+    deployment = {"HOLDFAST_DATABASE_URL": "postgresql://127.0.0.1:9/none"}
+    settings = deployment if command == "doctor" else {}
     # Python writes down each module that it imports, also after the worker's exec.
-    _, _, errors = run_holdfast(REPOSITORY, command, PYTHONPROFILEIMPORTTIME="1")
+    _, _, errors = run_holdfast(REPOSITORY, command, PYTHONPROFILEIMPORTTIME="1", **settings)
 
     loaded = {line.rpartition("|")[2].strip() for line in errors.splitlines() if "|" in line}
     assert module in loaded
