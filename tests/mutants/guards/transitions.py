@@ -268,8 +268,8 @@ TRANSITION_GUARDS: Final = (
         lifecycle,
         test_lifecycle,
         created_event=(
-            ":request_id::text))\n      FROM made",
-            ":request_id::text))\n      FROM made WHERE false",
+            ":traceparent::text))\n      FROM made",
+            ":traceparent::text))\n      FROM made WHERE false",
         ),
         cancelled_event=(
             "'request_id', $4::text))\n      FROM called_off",
