@@ -21,7 +21,7 @@ from schema.db.backup.format import BackupHeader, BackupRefused, BackupWriter, F
 from schema.db.database import Transaction
 from schema.db.revisions import head_revision, read_current_revision
 
-SEQUENCES: Final = ("audit_entry_id_seq",)
+SEQUENCES: Final = ("audit_entry_id_seq", "usage_history_id_seq")
 """The sequences of the database; their positions are part of a backup."""
 
 _ROLE: Final = "holdfast_worker"

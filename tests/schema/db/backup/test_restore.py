@@ -20,7 +20,7 @@ from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common.errors import Conflict
 from schema.db import revisions
-from schema.db.backup.dump import BackupSummary, dump_database
+from schema.db.backup.dump import SEQUENCES, BackupSummary, dump_database
 from schema.db.backup.format import BackupReader, BackupRefused
 from schema.db.backup.load import load_database
 from schema.db.database import Database
@@ -38,6 +38,13 @@ LEASES: Final = {
     "schedule": ("due_at",),
 }
 """What a restore changes: nobody holds a lease of the time of the backup."""
+
+READ_POSITIONS: Final = """
+SELECT format('%s: %s', sequencename, last_value)
+  FROM pg_sequences
+ WHERE schemaname = 'public'
+ ORDER BY sequencename
+"""
 
 SWITCHED_OFF: Final = """
 SELECT relname::text FROM pg_class
@@ -137,6 +144,20 @@ async def test_every_row_comes_back_to_a_login_without_rights(
                     "INSERT INTO audit_entry (subject_id, action) VALUES ($1, 'credential_lent')",
                     ADA_ID,
                 )
+
+
+async def test_no_id_is_made_a_second_time_after_a_restore(
+    postgres_url: str, database_url: str, vault: Vault, row_in_every_table: None
+) -> None:
+    """Every sequence goes on where it was: a deletion of jobs could not add to the usage else."""
+    backup = await dump(database_url, vault)
+    positions = await query(database_url, READ_POSITIONS)
+
+    async with create_target(postgres_url) as target:
+        await load(target, vault, backup)
+
+        assert await query(target, READ_POSITIONS) == positions
+    assert len(positions) == len(SEQUENCES)
 
 
 def test_every_table_is_part_of_a_backup() -> None:
