@@ -33,11 +33,16 @@ RESTORE_GUARDS: Final = (
             "if revision is None or revision != head_revision():",
             "if revision is None:",
         ),
+        sequences_go_on=(
+            '("audit_entry_id_seq", "usage_history_id_seq")',
+            '("audit_entry_id_seq",)',
+        ),
     ),
     *mutants_in_file(
         load,
         test_restore,
         restore_never_merges=("    if filled:", "    if False:"),
+        restore_needs_stopped_workers=("    if workers:\n", "    if False:\n"),
         requests_are_in_doubt_again=(
             "        await connection.execute(_LAPSE_REQUESTS, settle_window)\n",
             "",
@@ -94,7 +99,7 @@ RESTORE_GUARDS: Final = (
         restored_loop,
         test_reconcile,
         other_deployments_are_left_alone=(
-            "and (job.labels or {}).get(SERVER_LABEL) == str(worker.deployment_id)",
+            "and (job.labels or {}).get(SERVER_LABEL) == str(deployment_id)",
             "",
         ),
         jobs_of_others_are_left_alone=("and job.created_by.id == account.id", ""),

@@ -172,11 +172,13 @@ async def _compare(worker: Worker, comparison: Comparison, *, cancels: bool, dry
     async with worker.database.transaction() as tx:
         credential = await credentials.load_token(tx, worker.vault, lease.subject_id)
         namespaces = await adoption.list_namespaces(tx, lease.subject_id)
+        # Of the restored database: this worker may have been started before.
+        deployment_id = await restored_subjects.read_deployment_id(tx)
     if credential is None:
         comparison.error = "Their token cannot be used any more; their next call brings another."
         return
     try:
-        jobs = await _list_jobs(worker, lease, credential, namespaces)
+        jobs = await _list_jobs(worker, deployment_id, credential, namespaces)
     except HubRejected as error:
         await hold_if_token_rejected(worker, lease.subject_id, credential, error)
         raise
@@ -220,7 +222,7 @@ async def _end_restore(tx: Transaction, comparison: Comparison) -> None:
 
 async def _list_jobs(
     worker: Worker,
-    lease: RestoreLease,
+    deployment_id: UUID,
     credential: DecryptedToken,
     namespaces: Mapping[str, bool],
 ) -> list[tuple[str, RemoteJob]]:
@@ -250,7 +252,7 @@ async def _list_jobs(
             for job in listed
             if job.created_by is not None
             and job.created_by.id == account.id
-            and (job.labels or {}).get(SERVER_LABEL) == str(worker.deployment_id)
+            and (job.labels or {}).get(SERVER_LABEL) == str(deployment_id)
         ]
     return listed_jobs
 

@@ -54,14 +54,15 @@ async def load_database(
         finish: what else belongs to the restore.
 
     Raises:
-        BackupRefused: the backup is damaged, the database has rows, or the login does not own its
-            tables; nothing was changed.
+        BackupRefused: the backup is damaged, the database has rows, a worker is connected to it,
+            or the login does not own its tables; nothing was changed.
         CannotConnect: the database cannot be reached, or was lost; nothing was changed.
     """
     async with open_transaction(
         url, application_name="holdfast-restore", reads_only=False
     ) as connection:
         await _open_tables(connection, tables)
+        await _expect_no_worker(connection)
         await _expect_no_rows(connection, tables)
         rows = await _load_frames(connection, reader, tables)
         await connection.execute(_LAPSE_REQUESTS, settle_window)
@@ -94,6 +95,16 @@ async def _open_tables(connection: asyncpg.Connection, tables: Sequence[str]) ->
             "Nothing was changed, because another process uses the tables. Stop the service and "
             "the workers, and try again."
         ) from None
+
+
+async def _expect_no_worker(connection: asyncpg.Connection) -> None:
+    """Refuse while a worker is connected: it would label its jobs as another deployment's."""
+    workers = await connection.fetchval("SELECT workers_connected()")
+    if workers:
+        raise BackupRefused(
+            "Nothing was changed, because a worker is connected to the database. "
+            "Stop the service and the workers, and try again."
+        )
 
 
 async def _expect_no_rows(connection: asyncpg.Connection, tables: Sequence[str]) -> None:

@@ -265,6 +265,24 @@ async def test_a_database_with_rows_is_left_alone(
     assert await query(database_url, SWITCHED_OFF) == []
 
 
+async def test_nothing_is_restored_beneath_a_worker(
+    postgres_url: str, database_url: str, vault: Vault, ada_id: str
+) -> None:
+    """It has read the name of the deployment already, and would not know the jobs of the backup."""
+    backup = await dump(database_url, vault)
+
+    async with create_target(postgres_url) as target:
+        async with Database(
+            target, application_name="holdfast-worker", role=DatabaseRole.WORKER
+        ) as worker:
+            async with worker.transaction() as tx:
+                await tx.execute("SELECT id FROM deployment")
+            with pytest.raises(BackupRefused, match=r"because a worker is connected .* Stop"):
+                await load(target, vault, backup)
+        summary = await load(target, vault, backup)
+    assert summary.rows["subject"] == 1
+
+
 async def test_a_login_that_cannot_see_all_rows_makes_no_backup(
     postgres_url: str, database_url: str, vault: Vault, ada_id: str
 ) -> None:
