@@ -113,7 +113,10 @@ class Deployment:
 
     async def remote_ids(self, *jobs: Job) -> list[str]:
         return [
-            await self.query("SELECT remote_id FROM remote_run WHERE job_id = $1", job.id)
+            await self.query(
+                "SELECT remote_id FROM remote_run WHERE job_id = $1 AND remote_id IS NOT NULL",
+                job.id,
+            )
             for job in jobs
         ]
 
