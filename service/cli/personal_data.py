@@ -134,7 +134,7 @@ async def forget_subject(options: argparse.Namespace, settings: Settings, consol
         async with database.transaction() as tx:
             subject = await find_subject(tx, options.subject)
             work = await erasure.read_open_work(tx, subject.id)
-        if not work.is_none and not options.cancel:
+        if work.is_unreconciled or not (work.is_none or options.cancel):
             raise ForgetRefused(_describe_open_work(work))
         if not options.yes:
             _confirm(console, subject)

@@ -1,10 +1,19 @@
 """Whoever is erased is known nowhere, and nobody else is touched."""
 
+from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
+import pytest
+from rich.console import Console
+
+from schema.accounts.restored_subjects import mark_restored
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.retention import erasure
+from schema.settings import Settings
+from service.cli.personal_data import ForgetRefused, forget_subject
 from tests.support.database.subject_rows import find_mentions, read_rows_of
 from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.jobs.job_costs import give_up_launch, stop_watching_absent_runs
@@ -87,3 +96,20 @@ async def test_what_may_still_run_stands_in_the_way(
     assert work.is_none
     assert await erase(database) > 0
     assert await read_rows_of(database, ADA_ID) == {}
+
+
+async def test_nothing_is_cancelled_for_an_erasure_that_is_refused(
+    database: Database, make_job: JobFactory, make_settings: Callable[..., Settings]
+) -> None:
+    """After a restore runs of theirs may be unknown, and no waiting shows them."""
+    job = await make_job()
+    async with database.transaction() as tx:
+        await mark_restored(tx, backup_at=datetime.now(UTC))
+
+    with pytest.raises(ForgetRefused, match="came from a backup"):
+        await forget_subject(
+            Namespace(subject=ADA_ID, yes=True, cancel=True), make_settings(), Console()
+        )
+
+    async with database.transaction() as tx:
+        assert await erasure.list_unfinished_jobs(tx, ADA_ID) == [job.id]
