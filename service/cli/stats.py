@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from schema.accounts.row_security import open_worker_database
 from schema.db import disk_usage
@@ -45,7 +45,8 @@ async def show_stats(options: argparse.Namespace, settings: Settings, console: C
 
 def _format_tables(usage: DiskUsage) -> Table:
     table = Table(
-        "table", "rows", "heap", "indexes", "large values", "all", "oldest row",
+        Column("table", no_wrap=True),
+        "rows", "heap", "indexes", "large values", "all", "oldest row",
         show_edge=False, title=f"Database: {_format_bytes(usage.database_bytes)}",
     )  # fmt: skip
     for each in usage.tables:

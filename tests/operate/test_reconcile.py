@@ -17,6 +17,7 @@ import pytest
 from anyio import to_thread
 from huggingface_hub import HfApi
 from rich.console import Console
+from structlog.testing import capture_logs
 
 from schema.accounts import credentials
 from schema.accounts import secrets as sealed_secrets
@@ -328,18 +329,22 @@ async def test_the_command_cancels_what_the_backup_does_not_have(
     backup, running, queued, new, _ = await lose_database(before)
     await after.restore(backup)
 
-    async def reconcile(*options: str) -> tuple[int, str]:
+    async def reconcile(*options: str, width: int) -> tuple[int, str]:
         printed = io.StringIO()
         async with build_worker(after.settings()) as worker:
             code = await run_reconcile(
-                worker, parse_arguments(options), Console(file=printed, width=250)
+                worker, parse_arguments(options), Console(file=printed, width=width)
             )
         return code, printed.getvalue()
 
-    _, shown = await reconcile("--dry-run")
+    with capture_logs() as lines:
+        _, shown = await reconcile("--dry-run", width=80)
     assert "nothing was changed" in shown
+    for job in (queued, new):
+        assert ids.format_handle(ids.HandleKind.JOB, job.id) in shown
+    assert "run.adopted" not in {line["event"] for line in lines}
     assert await after.states(queued, new) == ["queued", "lost"]
-    code, printed = await reconcile("--cancel")
+    code, printed = await reconcile("--cancel", width=250)
 
     for job in (queued, new):
         assert ids.format_handle(ids.HandleKind.JOB, job.id) in printed

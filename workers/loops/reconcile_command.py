@@ -12,7 +12,7 @@ from uuid import UUID
 
 import anyio
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from schema.accounts import restored_subjects
 from schema.common import ids
@@ -101,7 +101,15 @@ async def _stop_runs(worker: Worker, run_ids: Sequence[UUID]) -> str:
 
 
 def _format_table(comparisons: Iterable[Comparison]) -> Table:
-    table = Table("subject", "namespace", "handle", "job at the Hub", "stage", "what became of it")
+    table = Table(
+        Column("subject"),
+        Column("namespace"),
+        # Whole also in a narrow terminal or a file: with a part nobody finds the job.
+        Column("handle", no_wrap=True),
+        Column("job at the Hub", overflow="fold"),
+        Column("stage"),
+        Column("what became of it"),
+    )
     for comparison in comparisons:
         for finding in comparison.findings:
             run = finding.run

@@ -203,6 +203,8 @@ async def _compare(worker: Worker, comparison: Comparison, *, cancels: bool, dry
                 await _end_restore(tx, comparison)
             if dry_run:
                 raise _DryRun
+    if dry_run:
+        return
     for finding in comparison.findings:
         log.warning("run.adopted", run=str(finding.run.run_id), became=finding.action)
     worker.events.poll.set()

@@ -15,11 +15,11 @@ from service.cli import stats
 from tests.support.factories import JobFactory
 
 
-async def run_command(settings: Settings, *words: str) -> str:
+async def run_command(settings: Settings, *words: str, width: int = 120) -> str:
     parser = argparse.ArgumentParser()
     stats.add_arguments(parser)
     output = StringIO()
-    console = Console(file=output, width=120, highlight=False)
+    console = Console(file=output, width=width, highlight=False)
     await stats.show_stats(parser.parse_args(words), settings, console)
     return output.getvalue()
 
@@ -43,6 +43,7 @@ async def test_every_table_and_every_kind_has_its_size(
 
     usage = json.loads(await run_command(make_settings(), "--json"))
     text = await run_command(make_settings())
+    narrow = await run_command(make_settings(), width=80)
 
     tables = {table["name"]: table for table in usage["tables"]}
     assert set(METADATA.tables) <= set(tables)
@@ -56,4 +57,5 @@ async def test_every_table_and_every_kind_has_its_size(
     assert (second["kind"], second["jobs"]) == ("hub_job", 1)
     assert 0 < second["bytes"] < 2000
     assert "batch_item" in text
+    assert all(name in narrow for name in METADATA.tables), narrow
     assert "293." in text
