@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.e2e.secret_canary import Canary
+from tests.operate.releases import make_next_release
 from tests.soak import load
 from tests.soak.deployment import Deployment, run_deployment
 from tests.soak.disturbances import DisturbanceLog, Disturbances
@@ -150,13 +151,16 @@ def main() -> int:
     options = parser.parse_args()
     console = Console()
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # outages are counted, not printed
-    with TemporaryDirectory(prefix="holdfast-soak-") as folder:
+    with (
+        TemporaryDirectory(prefix="holdfast-soak-") as folder,
+        TemporaryDirectory(prefix="holdfast-next-") as release,
+    ):
         result = asyncio.run(
             run_soak(
                 Path(folder),
                 duration=timedelta(minutes=options.minutes),
                 console=console,
-                releases=[REPOSITORY],
+                releases=[make_next_release(Path(release)), REPOSITORY],
             )
         )
     page = write_report(result, options.report)

@@ -56,7 +56,9 @@ def _format_page(result: SoakResult) -> list[str]:
             "Two services, three workers, durable Postgres and Valkey, and a local Hub, each a "
             "process of its own. Six people call the tools through the MCP client, two programs "
             "each; one of them has a new token every minute, and the one before ends. In the "
-            "second half 100 more wait for one job."
+            "second half 100 more wait for one job. What is rolled out is the next release, with a "
+            "revision of its own, and then this one again; a service and a worker of this release "
+            "are never ended."
         ),
         "",
         f"**{len(verdict.violations)} violations.**",
