@@ -189,6 +189,7 @@ def submission_arguments(job_id: Any, subject_id: str, *parents: UUID) -> list[A
         "max_open_jobs": 1000,
         "client": None,
         "request_id": None,
+        "traceparent": None,
         "price_micro_usd": 1,
         "ceiling_micro_usd": 2,
         "most_micro_usd": None,

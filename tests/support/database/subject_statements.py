@@ -22,7 +22,8 @@ STATEMENT_MODULES: Final = (
 
 
 SUBJECT_COMPARISON: Final = re.compile(
-    r"(?:\w+\.)?subject_id = ([$:]\w+)|(?<=FROM subject WHERE )id = ([$:]\w+)"
+    r"(?:\w+\.)?subject_id = ([$:]\w+)"
+    r"|(?:(?<=FROM subject WHERE )|(?<=FROM subject\n WHERE ))id = ([$:]\w+)"
 )
 """In a statement with a number, in a piece of several statements with a name."""
 
