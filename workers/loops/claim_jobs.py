@@ -11,6 +11,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from schema.common import ids
+from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.jobs import run_launch
 from schema.jobs.run_launch import ClaimedJob
@@ -117,6 +118,8 @@ class ClaimLoop:
                     claimed_at=attempt.claimed_at,
                     hand_back=attempt.hand_back,
                 )
+            except Unavailable as error:  # nothing was sent; its lease will lapse
+                log.warning("attempt.interrupted", error=str(error))
             except Exception:  # one attempt must not end the others; its lease will lapse
                 log.exception("attempt.broken")
             finally:
