@@ -127,7 +127,7 @@ async def _measure_wakes(queue: Queue, count: int) -> AsyncIterator[float]:
             while key not in SINK.moments:
                 if time.perf_counter() - started_at > _WAKE_TIMEOUT_SECONDS:
                     raise TimeoutError(f"{queue.name} did not run {key}")
-                await asyncio.sleep(_WAKE_POLL_SECONDS)
+                await asyncio.sleep(_WAKE_POLL_SECONDS)  # between two looks at the sink
             yield (SINK.moments[key] - started_at) * 1000
             await asyncio.sleep(0.02 + 0.003 * (number % 17))  # so that no poll is in step with us
 

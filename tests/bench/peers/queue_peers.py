@@ -132,7 +132,7 @@ async def run_dbos(size: LoadSize) -> QueueResult:
     async def drain(runs: int) -> None:
         give_up_at = asyncio.get_running_loop().time() + TIMEOUT_SECONDS
         while SINK.runs < runs and asyncio.get_running_loop().time() < give_up_at:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)  # between two looks at what its worker has run
 
     async def wait_forever() -> None:
         await asyncio.Event().wait()
