@@ -262,16 +262,18 @@ def _next_step(
     status, result = stored.status, stored.result
     handle = job_summary.job_handle(status)
     more_files = f'Call job_result(job_id="{handle}", cursor={next_cursor}) for more files.'
+    steps: list[str | None] = []
     if answer.next_offset is not None:
-        return f'Call job_result(job_id="{handle}", offset={answer.next_offset}) for what follows.'
+        steps.append(
+            f'Call job_result(job_id="{handle}", offset={answer.next_offset}) for what follows.'
+        )
     if stored.items is not None:
-        batch_step = batches.describe_next_call(status, stored.items, result)
-        return batch_step or _last_step(stored, diagnosis)
-    if next_cursor is None:
-        return _last_step(stored, diagnosis)
-    if status.state is JobState.SUCCEEDED:
-        return more_files
-    return f"{_last_step(stored, diagnosis)} {more_files}"
+        steps.append(batches.describe_next_call(status, stored.items, result))
+    elif next_cursor is not None:
+        if status.state is not JobState.SUCCEEDED and not steps:
+            steps.append(_last_step(stored, diagnosis))
+        steps.append(more_files)
+    return " ".join(filter(None, steps)) or _last_step(stored, diagnosis)
 
 
 def _last_step(stored: StoredResult, diagnosis: Diagnosis | None) -> str:

@@ -252,6 +252,25 @@ async def test_many_files_are_read_page_by_page(
     assert sorted(seen) == sorted(names)
 
 
+async def test_a_long_answer_with_many_files_says_how_to_read_on_in_both(
+    service_url: str, database: Database, make_job: JobFactory, run_driver: RunDriver
+) -> None:
+    """Each goes on by an argument of its own, and a host may show the text alone."""
+    job = await answer_call(run_driver, make_job, {"text": HOSTILE, "model": "m/m"})
+    names = [f"{number:03} {HOSTILE[:900]}".replace("\x01", "") for number in range(30)]
+    await leave_files(
+        database, job, *(NewJobFile(name, 1, uri="hf://buckets/ada/jobs/x/y") for name in names)
+    )
+
+    answer = await call_tool(service_url, "job_result", job_id=job_handle(job))
+
+    view = answer.structured_content
+    assert view is not None
+    assert None not in (view["next_offset"], view["next_cursor"])
+    assert f"offset={view['next_offset']}) for what follows" in answer_text(answer)
+    assert f"cursor={view['next_cursor']}) for more files" in answer_text(answer)
+
+
 async def test_the_log_of_a_failed_command_fits_whatever_it_printed(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
