@@ -50,12 +50,12 @@ WITH due AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 )
 UPDATE restored_subject AS restored
-   SET due_at = now() + :lease
+   SET due_at = CASE WHEN :is_dry_run::boolean THEN restored.due_at ELSE now() + :lease END
   FROM due
   JOIN subject ON subject.id = due.subject_id
  WHERE restored.subject_id = due.subject_id
 RETURNING restored.subject_id, subject.name, restored.backup_at, restored.restored_at,
-          now() AS leased_at
+          now() AS leased_at, restored.due_at AS lapses_at
 """)
 
 _RECORD_COMPARISON: Final = parse_statement("""
@@ -65,6 +65,7 @@ UPDATE restored_subject
        reconciled_at = CASE WHEN listings + 1 >= :min_listings
                                  AND :listed_from >= restored_at + :settle_window THEN now() END
  WHERE subject_id = :subject_id
+   AND due_at = :lapses_at
    AND reconciled_at IS NULL
 RETURNING reconciled_at IS NOT NULL AS is_over,
           greatest(restored_at + :settle_window - now(), interval '0') AS window_left
@@ -72,8 +73,9 @@ RETURNING reconciled_at IS NOT NULL AS is_over,
 
 _POSTPONE: Final = """
 UPDATE restored_subject
-   SET due_at = now() + $2
+   SET due_at = now() + $3
  WHERE subject_id = $1
+   AND due_at = $2
    AND reconciled_at IS NULL
 """
 
@@ -125,6 +127,13 @@ class RestoreLease:
     backup_at: datetime
     restored_at: datetime
     leased_at: datetime
+    lapses_at: datetime
+    """Which lease it is: whoever takes the subject over sets another time."""
+
+    @property
+    def rows_until(self) -> datetime:
+        """No row of the backup is later; the clock of the lost database may have been ahead."""
+        return max(self.backup_at, self.restored_at)
 
     @classmethod
     def from_row(cls, row: Any) -> Self:
@@ -138,14 +147,22 @@ async def mark_restored(tx: Transaction, *, backup_at: datetime) -> None:
 
 
 async def lease_restored_subjects(
-    tx: Transaction, *, limit: int, lease: timedelta, is_forced: bool = False
+    tx: Transaction,
+    *,
+    limit: int,
+    lease: timedelta,
+    is_forced: bool = False,
+    is_dry_run: bool = False,
 ) -> list[RestoreLease]:
     """Lease subjects that are not reconciled; whose token is not usable must call again first.
 
     Args:
-        is_forced: also those that are not due yet.
+        is_forced: also those that are not due yet, or that another worker compares.
+        is_dry_run: return them as they are; whoever has leased them keeps them.
     """
-    statement = _LEASE_RESTORED.bind(limit=limit, lease=lease, is_forced=is_forced)
+    statement = _LEASE_RESTORED.bind(
+        limit=limit, lease=lease, is_forced=is_forced, is_dry_run=is_dry_run
+    )
     return [RestoreLease.from_row(row) for row in await tx.fetch(*statement)]
 
 
@@ -158,18 +175,22 @@ async def record_comparison(
         settle_window: how long after the restore a listing does not prove anything.
 
     Returns:
-        None if the subject is reconciled; otherwise how much of the window is left.
+        None if the subject is reconciled by this; otherwise how much of the window is left. Another
+        comparison that has begun since is the one that counts, so this one reconciles nobody.
     """
     row = await tx.fetchrow(
         *_RECORD_COMPARISON.bind(
             subject_id=lease.subject_id,
+            lapses_at=lease.lapses_at,
             listed_from=lease.leased_at,
             min_listings=MIN_LISTINGS,
             settle_window=settle_window,
             recheck_after=recheck_after,
         )
     )
-    if row is None or row["is_over"]:
+    if row is None:
+        return timedelta(0)
+    if row["is_over"]:
         return None
     window_left: timedelta = row["window_left"]
     return window_left
@@ -179,7 +200,7 @@ async def postpone_comparison(
     tx: Transaction, lease: RestoreLease, *, recheck_after: timedelta
 ) -> None:
     """Release a subject that could not be compared."""
-    await tx.execute(_POSTPONE, lease.subject_id, recheck_after)
+    await tx.execute(_POSTPONE, lease.subject_id, lease.lapses_at, recheck_after)
 
 
 async def read_deployment_id(tx: Transaction) -> UUID:

@@ -153,7 +153,8 @@ WITH before AS MATERIALIZED (
     UPDATE remote_run AS run
        SET state = 'bound',
            remote_id = :remote_id,
-           stage = :stage,
+           -- A poll records a later one as a change: with its start, its deadline and its log.
+           stage = CASE WHEN :stage = 'SCHEDULING' THEN :stage END,
            seen_at = now(),
            misses = 0,
            due_at = CASE run.desired WHEN 'dead' THEN now() END,
@@ -384,6 +385,7 @@ async def record_remote_id(
     An id for a run that is absent, rejected or bound to another id is recorded as a surplus run.
 
     Args:
+        stage: what upstream calls its state; one after SCHEDULING is recorded by the first poll.
         poll_after: when the run is listed for the first time, counted from now.
         max_stage_duration: how long it may stay in its first stage; none is no limit.
     """

@@ -27,7 +27,7 @@ from service.cli.options import COMMAND
 from service.cli.subjects import find_subject
 
 _STOP_TIMEOUT: Final = timedelta(minutes=10)
-"""How long `forget --cancel` waits until nothing runs any more."""
+"""How long `forget --cancel` tries until nothing runs any more."""
 _STOP_CHECK_INTERVAL: Final = timedelta(seconds=1)
 
 
@@ -139,8 +139,7 @@ async def forget_subject(options: argparse.Namespace, settings: Settings, consol
         if not options.yes:
             _confirm(console, subject)
         if options.cancel:
-            await _cancel_all(database, subject.id)
-            await _wait_until_stopped(database, subject.id, console)
+            await _stop_all(database, subject.id, console)
         await _erase(database, subject.id)
     console.print(
         f"{subject.name} is forgotten. Backups of the database still have their rows.",
@@ -157,43 +156,48 @@ def _confirm(console: Console, subject: SubjectLimits) -> None:
         raise ForgetRefused("That is not the name. Nothing was deleted.")
 
 
-async def _cancel_all(database: Database, subject_id: str) -> None:
-    async with database.transaction() as tx:
-        await erasure.delete_schedules(tx, subject_id)
-    while True:
-        async with database.transaction() as tx:
-            job_ids = await erasure.list_unfinished_jobs(tx, subject_id)
-        for job_id in job_ids:
-            async with database.transaction() as tx:
-                await lifecycle.cancel_job(tx, job_id, subject_id=subject_id)
-        if not job_ids:
-            return
-
-
-async def _wait_until_stopped(database: Database, subject_id: str, console: Console) -> None:
-    """Wait until every run was seen to be over.
+async def _stop_all(database: Database, subject_id: str, console: Console) -> None:
+    """Cancel what is unfinished, also what is launched meanwhile, until every run is over.
 
     Raises:
         ForgetRefused: that takes too long.
     """
+    async with database.transaction() as tx:
+        await erasure.delete_schedules(tx, subject_id)
+    unfinished_jobs = 0
     is_told = False
     with anyio.move_on_after(_STOP_TIMEOUT.total_seconds()):
         while True:
+            await _cancel_unfinished_jobs(database, subject_id)
             async with database.transaction() as tx:
                 work = await erasure.read_open_work(tx, subject_id)
-            if not work.open_runs:
+            unfinished_jobs = work.unfinished_jobs
+            if not (unfinished_jobs or work.open_runs):
                 return
-            if not is_told:
+            if not is_told and work.open_runs:
                 is_told = True
                 console.print(
                     f"{format_count(work.open_runs, 'run')} of theirs may still be alive. Waiting "
                     "until the workers see the end of them; Ctrl-C is safe."
                 )
             await anyio.sleep(_STOP_CHECK_INTERVAL.total_seconds())
+    if unfinished_jobs:
+        raise ForgetRefused(
+            "A client of theirs goes on launching jobs, so nothing was deleted but their "
+            "schedules. Ask them to stop it, then repeat the command."
+        )
     raise ForgetRefused(
         "Something of theirs may still run at Hugging Face, so nothing was deleted but their "
         f"schedules. Is a worker running? `{COMMAND} status` says so. Then repeat the command."
     )
+
+
+async def _cancel_unfinished_jobs(database: Database, subject_id: str) -> None:
+    async with database.transaction() as tx:
+        job_ids = await erasure.list_unfinished_jobs(tx, subject_id)
+    for job_id in job_ids:
+        async with database.transaction() as tx:
+            await lifecycle.cancel_job(tx, job_id, subject_id=subject_id)
 
 
 async def _erase(database: Database, subject_id: str) -> None:

@@ -94,6 +94,18 @@ RESTORE_GUARDS: Final = (
             "AND :listed_from >= restored_at + :settle_window THEN",
             "AND :listed_from::timestamptz IS NOT NULL THEN",
         ),
+        one_comparison_counts=(
+            "   AND due_at = :lapses_at\n",
+            "   AND :lapses_at::timestamptz IS NOT NULL\n",
+        ),
+        dry_run_takes_no_lease=(
+            "CASE WHEN :is_dry_run::boolean",
+            "CASE WHEN false AND :is_dry_run::boolean",
+        ),
+        clocks_of_two_databases_differ=(
+            "return max(self.backup_at, self.restored_at)",
+            "return self.restored_at",
+        ),
     ),
     *mutants_in_file(
         restored_loop,

@@ -49,7 +49,11 @@ async def run_reconcile(worker: Worker, options: argparse.Namespace, console: Co
     async with worker.database.transaction() as tx:
         unreconciled = await restored_subjects.count_unreconciled_subjects(tx)
         leases = await restored_subjects.lease_restored_subjects(
-            tx, limit=_MAX_SUBJECTS, lease=worker.settings.lease, is_forced=True
+            tx,
+            limit=_MAX_SUBJECTS,
+            lease=worker.settings.lease,
+            is_forced=True,
+            is_dry_run=options.dry_run,
         )
     if not unreconciled:
         console.print("Nothing is to be compared: every subject is reconciled.")

@@ -156,6 +156,8 @@ async def compare_subject(
         except (HubError, Unavailable) as error:
             comparison.error = str(error)
             log.warning("restore.not_compared", error=str(error))
+            if dry_run:
+                return comparison
             with suppress(Unavailable):
                 async with worker.database.transaction() as tx:
                     await restored_subjects.postpone_comparison(
@@ -180,7 +182,8 @@ async def _compare(worker: Worker, comparison: Comparison, *, cancels: bool, dry
     try:
         jobs = await _list_jobs(worker, deployment_id, credential, namespaces)
     except HubRejected as error:
-        await hold_if_token_rejected(worker, lease.subject_id, credential, error)
+        if not dry_run:
+            await hold_if_token_rejected(worker, lease.subject_id, credential, error)
         raise
     prices = await load_current_prices(worker.database, worker.hub, max_age=_MAX_PRICE_AGE)
     with suppress(_DryRun):
@@ -215,10 +218,10 @@ async def _compare(worker: Worker, comparison: Comparison, *, cancels: bool, dry
 async def _end_restore(tx: Transaction, comparison: Comparison) -> None:
     lease = comparison.lease
     comparison.failed_calls = await adoption.fail_doubtful_calls(
-        tx, lease.subject_id, created_until=lease.restored_at
+        tx, lease.subject_id, created_until=lease.rows_until
     )
     comparison.missed_firings = await firing.miss_past_firings(
-        tx, lease.subject_id, until=lease.restored_at
+        tx, lease.subject_id, until=lease.rows_until
     )
 
 
@@ -416,8 +419,7 @@ def _read_run(subject_id: str, namespace: str, job: RemoteJob) -> UntrackedRun |
             subject_id=subject_id,
             namespace=namespace,
             remote_id=job.id,
-            # The log of one that is over is still to be read, as of one that was not seen before.
-            stage=job.stage if job.stage in ACTIVE_STAGES else None,
+            stage=job.stage,
             created_at=job.creation_time,
             addresses=job.addresses,
         )

@@ -101,6 +101,11 @@ TRANSITION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
+        run_launch,
+        test_poll_runs,
+        late_stage_is_a_change=("CASE WHEN :stage = 'SCHEDULING' THEN :stage END", ":stage"),
+    ),
+    *mutants_in_file(
         work_queues,
         test_poll_runs,
         absent_run_is_looked_for=("WHEN watch_until > now()\n", "WHEN false\n"),

@@ -91,6 +91,56 @@ async def test_a_listing_that_began_before_the_end_of_the_window_does_not_end_it
     assert left is not None
 
 
+async def test_of_two_comparisons_at_once_only_the_later_one_counts(
+    database: Database, restored: str
+) -> None:
+    """An operator compares by hand what a worker compares already: that is one listing, not two."""
+    first = await lease(database)
+    second = await lease(database)
+    async with database.transaction() as tx:
+        for leased in (first, second):
+            await restored_subjects.record_comparison(
+                tx, leased, settle_window=SETTLE, recheck_after=timedelta(minutes=5)
+            )
+            await restored_subjects.postpone_comparison(tx, first, recheck_after=timedelta(0))
+
+        row = await tx.fetchrow(
+            "SELECT listings, due_at = now() + interval '5 minutes' AS kept FROM restored_subject"
+        )
+    assert row is not None
+    assert row["listings"] == 1
+    assert row["kept"]
+
+
+async def test_a_dry_run_leaves_the_lease_of_a_worker_alone(
+    database: Database, restored: str
+) -> None:
+    """It changes nothing: not even when the subject is compared next."""
+    leased = await lease(database)
+    async with database.transaction() as tx:
+        (seen,) = await restored_subjects.lease_restored_subjects(
+            tx, limit=10, lease=timedelta(hours=1), is_forced=True, is_dry_run=True
+        )
+
+        assert await tx.fetchval("SELECT due_at FROM restored_subject") == leased.lapses_at
+    assert seen.lapses_at == leased.lapses_at
+
+
+@pytest.mark.parametrize("hours_ahead", [-5, 5])
+async def test_no_row_of_the_backup_is_later_than_its_limit(
+    database: Database, ada_id: str, hours_ahead: int
+) -> None:
+    """The clock of the lost database may have been ahead of the one that has the rows now."""
+    async with database.transaction() as tx:
+        last_row_at = await tx.fetchval("SELECT now() + make_interval(hours => $1)", hours_ahead)
+        await restored_subjects.mark_restored(tx, backup_at=last_row_at)
+
+    leased = await lease(database)
+
+    assert leased.rows_until >= last_row_at
+    assert leased.rows_until >= leased.restored_at
+
+
 async def test_no_schedule_fires_and_no_job_is_given_up_before_the_comparison(
     database: Database, vault: Vault, restored: str, make_job: JobFactory
 ) -> None:

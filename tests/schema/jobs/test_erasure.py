@@ -3,16 +3,17 @@
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
 from schema.accounts.restored_subjects import mark_restored
-from schema.db.database import Database
+from schema.db.database import Database, Transaction
 from schema.jobs import lifecycle
 from schema.jobs.retention import erasure
 from schema.settings import Settings
+from service.cli import personal_data
 from service.cli.personal_data import ForgetRefused, forget_subject
 from tests.support.database.subject_rows import find_mentions, read_rows_of
 from tests.support.factories import ClaimFactory, JobFactory
@@ -113,3 +114,32 @@ async def test_nothing_is_cancelled_for_an_erasure_that_is_refused(
 
     async with database.transaction() as tx:
         assert await erasure.list_unfinished_jobs(tx, ADA_ID) == [job.id]
+
+
+async def test_a_client_that_goes_on_launching_is_named_as_the_reason(
+    database: Database,
+    make_settings: Callable[..., Settings],
+    make_job: JobFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command ends, and says whom to ask; what has been launched is cancelled."""
+    await make_job()
+    read_open_work = erasure.read_open_work
+
+    async def launch_and_read(tx: Transaction, subject_id: str) -> erasure.OpenWork:
+        await make_job()
+        return await read_open_work(tx, subject_id)
+
+    monkeypatch.setattr(erasure, "read_open_work", launch_and_read)
+    monkeypatch.setattr(personal_data, "_STOP_TIMEOUT", timedelta(seconds=2))
+    monkeypatch.setattr(personal_data, "_STOP_CHECK_INTERVAL", timedelta(milliseconds=10))
+
+    with pytest.raises(ForgetRefused, match="A client of theirs goes on launching"):
+        await forget_subject(
+            Namespace(subject=ADA_ID, yes=True, cancel=True), make_settings(), Console()
+        )
+
+    async with database.transaction() as tx:
+        open_jobs = await tx.fetchval("SELECT count(*) FROM job WHERE state = 'queued'")
+        cancelled_jobs = await tx.fetchval("SELECT count(*) FROM job WHERE state = 'cancelled'")
+    assert open_jobs <= 1 < cancelled_jobs

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from schema.artifacts import log_store
 from schema.jobs import lifecycle, run_launch, work_queues
 from schema.jobs.queries import UpstreamState
 from schema.jobs.run_launch import ClaimedJob
@@ -129,6 +130,41 @@ async def test_a_run_past_its_deadline_is_killed_and_its_job_ends_as_timed_out(
     assert (status.state, status.reason) == (JobState.FAILED, Reason.TIMED_OUT)
     assert status.message == "It was still RUNNING after 11m."
     assert read_stage(hub_emulator, remote_id) == "CANCELED"
+
+
+async def test_a_run_that_is_found_running_gets_its_start_and_its_deadline(
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
+) -> None:
+    """It has the time of a run that is running, and not that of one that waits for hardware."""
+    remote_id = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
+    wait_until(lambda: read_stage(hub_emulator, remote_id) == "RUNNING")
+    await reconcile_runs(worker)
+
+    await poll_namespace(worker)
+
+    async with worker.database.transaction() as tx:
+        patience = await tx.fetchval("SELECT deadline_at - now() FROM remote_run")
+    allowed = timedelta(seconds=SLEEP_SPEC["timeout"]) + worker.settings.run_slack
+    status = await read_status(worker, unconfirmed_claim)
+    assert (status.stage, status.started_at is not None) == ("RUNNING", True)
+    assert allowed - timedelta(minutes=1) < patience <= allowed
+
+
+async def test_a_run_that_is_found_when_it_is_over_has_its_log(
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
+) -> None:
+    """Its stage is that of a run whose log has been read, which this one's has not."""
+    spec = {**SLEEP_SPEC, "command": ["echo", "hello"]}
+    remote_id = await create_upstream_job(worker, hub_emulator, unconfirmed_claim, spec)
+    wait_until(lambda: read_stage(hub_emulator, remote_id) == "COMPLETED")
+    await reconcile_runs(worker)
+
+    await poll_namespace(worker)
+
+    async with worker.database.transaction() as tx:
+        lines = await log_store.read_lines(tx, ADA_ID, unconfirmed_claim.job_id, start=0, limit=10)
+    assert (await read_status(worker, unconfirmed_claim)).state is JobState.SUCCEEDED
+    assert "hello" in [line.text for line in lines]
 
 
 async def test_an_absent_run_is_looked_for_often_at_first(
