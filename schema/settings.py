@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schema.accounts.vault import Vault
 from schema.common.durations import Duration, format_duration
 from schema.common.errors import Invalid
-from schema.common.http import SUBDOMAIN_PLACEHOLDER, is_secure_url
+from schema.common.http import DEFAULT_PORT, SUBDOMAIN_PLACEHOLDER, is_secure_url
 from schema.common.money import to_micro_usd
 from schema.common.name_matching import did_you_mean
 from schema.common.urls.postgres import check_postgres_url
@@ -33,9 +33,6 @@ from schema.specs.validation_errors import describe_problem
 
 DEFAULT_LOG_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are kept of the log of a job: one half from its beginning, the other from its end."""
-
-DEFAULT_PORT: Final = 8765
-"""The port that the service listens on unless the command line names another one."""
 
 _ENV_PREFIX = "HOLDFAST_"
 _OTHER_VARIABLES: Final = frozenset(

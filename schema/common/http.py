@@ -16,6 +16,9 @@ from schema.common.errors import HoldfastError
 LOOPBACK: Final = "127.0.0.1"
 """The address at which only this machine reaches a server."""
 
+DEFAULT_PORT: Final = 8765
+"""The port that the service listens on unless the command line names another one."""
+
 
 class CannotListen(HoldfastError):
     """A server cannot have its port; the text says what to do."""

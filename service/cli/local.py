@@ -1,13 +1,13 @@
-"""The commands that run on one machine: `demo`, `up` and `hub`.
+"""The commands that start the local stack, `demo` and `up`, and how others find a stack.
 
-Only this module imports `service.local`. `service.cli.main` imports this module when one of these
-commands runs, so `serve` and `worker` load nothing of it and the production image leaves it out.
+Only this module and `service.cli.hub` import `service.local`. `service.cli.main` imports them when
+such a command runs, so `serve` and `worker` load nothing of it and the production image leaves it
+out.
 """
 
 import argparse
 import shlex
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,16 +16,13 @@ from rich.console import Console
 from schema.accounts.row_security import open_worker_database
 from schema.accounts.vault import Vault
 from schema.accounts.vault_keys import compare_vault_keys, describe_missing_keys
-from schema.common.http import LOOPBACK
-from schema.common.observability import log_config
-from schema.settings import DEFAULT_PORT
+from schema.common.http import DEFAULT_PORT, LOOPBACK
 from service.cli import demo
 from service.cli.client_config import Connection
 from service.cli.options import COMMAND, DEFAULT_DATA_DIR
-from service.local.data_dir import HUB_FOLDER, create_data_dir
+from service.local.data_dir import HUB_FOLDER
 from service.local.environment import running_environment
 from service.local.errors import CannotStart
-from service.local.hub_emulator import app as hub
 from service.local.hub_emulator.users import has_users, load_users
 from service.local.last_start import LastStart
 from service.local.stack import Stack
@@ -52,14 +49,6 @@ def run_up(options: argparse.Namespace) -> int:
         console.print(f"\nServing MCP at [bold]{endpoint}[/]. Ctrl-C stops everything.")
         _print_next_steps(console, options, "connect")
         stack.run_until_interrupted()
-    return 0
-
-
-def run_hub(options: argparse.Namespace) -> int:
-    """Run `holdfast hub`: serve the emulated Hub until SIGTERM or SIGINT."""
-    create_data_dir(options.data)
-    log_config.configure_logging()
-    anyio.run(partial(hub.serve_hub_emulator, _hub_folder(options.data), port=options.port))
     return 0
 
 

@@ -1,8 +1,8 @@
 """The `holdfast` command line, which `python3 -m service` runs too.
 
-The commands `demo`, `up` and `hub` are in `service.cli.local`, which is imported only when one of
-them runs: `serve` and `worker` load nothing of `service.local`, and the production image has none
-of it.
+Each command imports what it needs when it runs, so that a worker does not wait until the tools of
+the service are loaded. `serve` and `worker` load nothing of `service.local`, which only
+`service.cli.local` and `service.cli.hub` import, and the production image has none of it.
 """
 
 import argparse
@@ -14,18 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import anyio
 from rich.console import Console
 
-from schema.accounts.key_rotation import RotationCounts, rotate_keys
-from schema.accounts.row_security import open_worker_database
-from schema.accounts.vault import Vault
 from schema.common.errors import HoldfastError, Unavailable
-from schema.common.observability import log_config
-from schema.db import revisions
-from schema.settings import DEFAULT_PORT, Settings
-from service.cli import backup, doctor, personal_data, stats, subjects
-from service.cli.client_config import Connection, print_client_configs
+from schema.common.http import DEFAULT_PORT
 from service.cli.options import (
     COMMAND,
     DEFAULT_DATA_DIR,
@@ -37,8 +29,6 @@ from service.cli.options import (
     parse_service_url,
     parse_token,
 )
-from service.cli.server import serve
-from service.cli.status import show_status
 
 _PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -61,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     # argparse would read pytest's options as its own, and refuse them.
     own, pytest_arguments = (argv[:1], argv[1:]) if argv[:1] == ["test"] else (argv, [])
-    parser = _build_parser()
+    parser = _build_parser(own[0] if own else None)
     if not own:
         parser.print_help(sys.stderr)
         return 2
@@ -99,7 +89,8 @@ def _describe_file_error(error: OSError) -> str:
     return f"{error.filename} cannot be used: {error.strerror}. Choose another folder with --data."
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """Build the parser of the command line; the arguments of a command only if it was chosen."""
     parser = argparse.ArgumentParser(
         prog=COMMAND,
         description="The backend an AI assistant hands its long work to.",
@@ -107,59 +98,34 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    def command(
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+    ) -> None:
         summary = (run.__doc__ or "").split("\n")[0]
         subparser = commands.add_parser(name, help=summary, description=summary)
         subparser.set_defaults(run=run)
-        return subparser
+        if add_arguments is not None and name == chosen:
+            add_arguments(subparser)
 
-    _add_data_option(command("demo", _run_demo))
-    up = command("up", _run_up)
-    _add_data_option(up)
-    up.add_argument(
-        "--hub", type=parse_base_url, metavar="URL", help="a real Hub instead of the local one"
-    )
-    up.add_argument(
-        "--port", type=parse_port, help=f"where to serve ({DEFAULT_PORT}, or a free one)"
-    )
-    serve_command = command("serve", _run_serve)
-    serve_command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
-    serve_command.add_argument("--port", type=parse_port, default=DEFAULT_PORT)
-    worker = command("worker", _run_worker)
-    worker.add_argument(
-        "--probe", action="store_true", help="say whether the worker of this host is alive"
-    )
+    command("demo", _run_demo, _add_data_option)
+    command("up", _run_up, _add_up_arguments)
+    command("serve", _run_serve, _add_serve_arguments)
+    command("worker", _run_worker, _add_worker_arguments)
     command("status", _run_status)
-    stats.add_arguments(command("stats", _run_stats))
+    command("stats", _run_stats, _add_stats_arguments)
     command("migrate", _run_migrate)
-    backup.add_backup_arguments(command("backup", _run_backup))
-    backup.add_restore_arguments(command("restore", _run_restore))
-    reconcile = command("reconcile", _run_reconcile)
-    reconcile.add_argument(
-        "--cancel", action="store_true", help="cancel jobs at the Hub that the backup does not have"
-    )
-    reconcile.add_argument("--dry-run", action="store_true", help="show them, and change nothing")
-    vault = command("vault", _run_vault)
-    vault.add_argument("action", choices=["rotate"], help="seal everything with the first key")
-    subjects.add_arguments(command("subject", _run_subject))
-    personal_data.add_export_arguments(command("export", _run_export))
-    personal_data.add_forget_arguments(command("forget", _run_forget))
-    hub = command("hub", _run_hub)
-    _add_data_option(hub)
-    hub.add_argument("--port", type=parse_port_or_zero, default=0, help="a free one unless given")
-    command("doctor", _run_doctor).add_argument(
-        "--data",
-        type=parse_data_dir,
-        help="the folder of an `up` that runs (.holdfast, unless the environment names a database)",
-    )
-    connect = command("connect", _run_connect)
-    _add_data_option(connect)
-    connect.add_argument(
-        "--url", type=parse_service_url, help="URL of the service (that of --data unless given)"
-    )
-    connect.add_argument(
-        "--token", type=parse_token, help="token for the client (without one it signs in)"
-    )
+    command("backup", _run_backup, _add_backup_arguments)
+    command("restore", _run_restore, _add_restore_arguments)
+    command("reconcile", _run_reconcile, _add_reconcile_arguments)
+    command("vault", _run_vault, _add_vault_arguments)
+    command("subject", _run_subject, _add_subject_arguments)
+    command("export", _run_export, _add_export_arguments)
+    command("forget", _run_forget, _add_forget_arguments)
+    command("hub", _run_hub, _add_hub_arguments)
+    command("doctor", _run_doctor, _add_doctor_arguments)
+    command("connect", _run_connect, _add_connect_arguments)
     command("test", _run_test)
     return parser
 
@@ -170,10 +136,103 @@ def _add_data_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_up_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_data_option(parser)
+    parser.add_argument(
+        "--hub", type=parse_base_url, metavar="URL", help="a real Hub instead of the local one"
+    )
+    parser.add_argument(
+        "--port", type=parse_port, help=f"where to serve ({DEFAULT_PORT}, or a free one)"
+    )
+
+
+def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
+    parser.add_argument("--port", type=parse_port, default=DEFAULT_PORT)
+
+
+def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--probe", action="store_true", help="say whether the worker of this host is alive"
+    )
+
+
+def _add_stats_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.cli import stats
+
+    stats.add_arguments(parser)
+
+
+def _add_backup_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.cli import backup
+
+    backup.add_backup_arguments(parser)
+
+
+def _add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.cli import backup
+
+    backup.add_restore_arguments(parser)
+
+
+def _add_reconcile_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cancel", action="store_true", help="cancel jobs at the Hub that the backup does not have"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show them, and change nothing")
+
+
+def _add_vault_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["rotate"], help="seal everything with the first key")
+
+
+def _add_subject_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.cli import subjects
+
+    subjects.add_arguments(parser)
+
+
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.cli import personal_data
+
+    personal_data.add_export_arguments(parser)
+
+
+def _add_forget_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.cli import personal_data
+
+    personal_data.add_forget_arguments(parser)
+
+
+def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_data_option(parser)
+    parser.add_argument(
+        "--port", type=parse_port_or_zero, default=0, help="a free one unless given"
+    )
+
+
+def _add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=parse_data_dir,
+        help="the folder of an `up` that runs (.holdfast, unless the environment names a database)",
+    )
+
+
+def _add_connect_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_data_option(parser)
+    parser.add_argument(
+        "--url", type=parse_service_url, help="URL of the service (that of --data unless given)"
+    )
+    parser.add_argument(
+        "--token", type=parse_token, help="token for the client (without one it signs in)"
+    )
+
+
 def _run_demo(options: argparse.Namespace) -> int:
     """Run everything on this machine, show one job from launch to result, and stop."""
     _require_local_stack("demo")
-    from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+    from service.cli import local
 
     return local.run_demo(options)
 
@@ -181,7 +240,7 @@ def _run_demo(options: argparse.Namespace) -> int:
 def _run_up(options: argparse.Namespace) -> int:
     """Run everything on this machine until Ctrl-C."""
     _require_local_stack("up")
-    from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+    from service.cli import local
 
     return local.run_up(options)
 
@@ -189,18 +248,20 @@ def _run_up(options: argparse.Namespace) -> int:
 def _run_hub(options: argparse.Namespace) -> int:
     """Run the local Hub: jobs as processes of this machine, on the loopback address only."""
     _require_local_stack("hub")
-    from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+    from service.cli import hub
 
-    return local.run_hub(options)
+    return hub.run_hub(options)
 
 
 def _run_connect(options: argparse.Namespace) -> int:
     """Print what to paste into Claude, ChatGPT, Codex, Cursor, Gemini CLI or VS Code."""
+    from service.cli.client_config import Connection, print_client_configs
+
     if options.url:
         connection = Connection(options.url, options.token)
     else:
         _require_local_stack("connect", remedy="name the service with --url")
-        from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+        from service.cli import local
 
         connection = local.find_local_connection(options.data, options.token)
     print_client_configs(Console(), connection)
@@ -225,6 +286,8 @@ def _require_local_stack(command: str, *, remedy: str | None = None) -> None:
 
 def _run_serve(options: argparse.Namespace) -> int:
     """Serve the MCP tools over HTTP."""
+    from service.cli.server import serve
+
     serve(options.host, options.port)
     return 0
 
@@ -238,6 +301,10 @@ def _run_worker(options: argparse.Namespace) -> int:
 
 def _run_migrate(_: argparse.Namespace) -> int:
     """Bring the database to the revision this code is written for."""
+    from schema.common.observability import log_config
+    from schema.db import revisions
+    from schema.settings import Settings
+
     log_config.configure_logging()
     revision = revisions.upgrade_to_revision(str(Settings.from_env().database_url))
     is_newer = revision != revisions.head_revision()
@@ -248,6 +315,10 @@ def _run_migrate(_: argparse.Namespace) -> int:
 
 def _run_backup(options: argparse.Namespace) -> int:
     """Write all rows of the database to an encrypted file."""
+    from schema.common.observability import log_config
+    from schema.settings import Settings
+    from service.cli import backup
+
     log_config.configure_logging()
     backup.run_backup(options, Settings.from_env())
     return 0
@@ -255,6 +326,10 @@ def _run_backup(options: argparse.Namespace) -> int:
 
 def _run_restore(options: argparse.Namespace) -> int:
     """Read a backup into an empty database; nothing is launched until it is reconciled."""
+    from schema.common.observability import log_config
+    from schema.settings import Settings
+    from service.cli import backup
+
     log_config.configure_logging()
     backup.run_restore(options, Settings.from_env())
     return 0
@@ -269,32 +344,24 @@ def _run_reconcile(options: argparse.Namespace) -> int:
 
 def _run_vault(_: argparse.Namespace) -> int:
     """Seal all tokens and secrets again with the first key of HOLDFAST_VAULT_KEYS."""
+    import anyio
+
+    from schema.common.observability import log_config
+    from schema.settings import Settings
+    from service.cli import key_rotation
+
     log_config.configure_logging()
-    counts = anyio.run(_rotate_keys, Settings.from_env())
-    console = Console(highlight=False)
-    console.print(f"{counts.resealed} sealed again, {counts.current} had the first key already.")
-    if counts.lost:
-        console.print(
-            f"{counts.lost} cannot be opened with these keys; the next call of their owner "
-            f"replaces them. To save them, put their key back and run this again.",
-            style="red",
-        )
-        return 1
-    console.print("Keys other than the first can be taken out of HOLDFAST_VAULT_KEYS now.")
-    return 0
-
-
-async def _rotate_keys(settings: Settings) -> RotationCounts:
-    async with open_worker_database(
-        str(settings.database_url), application_name="holdfast-vault", pooled=settings.pooled
-    ) as database:
-        return await rotate_keys(
-            database, Vault.from_key_ring(settings.vault_keys.get_secret_value())
-        )
+    return anyio.run(key_rotation.run_rotation, Settings.from_env(), Console(highlight=False))
 
 
 def _run_subject(options: argparse.Namespace) -> int:
     """Show people; limit, hold or release the jobs of one."""
+    import anyio
+
+    from schema.common.observability import log_config
+    from schema.settings import Settings
+    from service.cli import subjects
+
     log_config.configure_logging()
     settings, console = Settings.from_env(), Console(highlight=False)
     anyio.run(subjects.run_action, options, settings, console)
@@ -303,6 +370,12 @@ def _run_subject(options: argparse.Namespace) -> int:
 
 def _run_export(options: argparse.Namespace) -> int:
     """Write all that is stored of a person into a zip archive."""
+    import anyio
+
+    from schema.common.observability import log_config
+    from schema.settings import Settings
+    from service.cli import personal_data
+
     log_config.configure_logging()
     settings, console = Settings.from_env(), Console(highlight=False)
     anyio.run(personal_data.export_subject, options, settings, console)
@@ -311,6 +384,12 @@ def _run_export(options: argparse.Namespace) -> int:
 
 def _run_forget(options: argparse.Namespace) -> int:
     """Delete all that is stored of a person."""
+    import anyio
+
+    from schema.common.observability import log_config
+    from schema.settings import Settings
+    from service.cli import personal_data
+
     log_config.configure_logging()
     settings, console = Settings.from_env(), Console(highlight=False)
     anyio.run(personal_data.forget_subject, options, settings, console)
@@ -319,12 +398,16 @@ def _run_forget(options: argparse.Namespace) -> int:
 
 def _run_doctor(options: argparse.Namespace) -> int:
     """Say what is wrong with this installation, or with the stack that runs on a data folder."""
+    import anyio
+
+    from service.cli import doctor
+
     if options.data is not None:
         _require_local_stack("doctor", remedy="leave --data out")
     stack_environment = None
     is_local = options.data is not None or not names_database()
     if is_local and find_spec("service.local") is not None:
-        from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+        from service.cli import local
 
         stack_environment = local.find_stack_environment(options.data)
     findings = anyio.run(doctor.run_checks, stack_environment)
@@ -334,12 +417,22 @@ def _run_doctor(options: argparse.Namespace) -> int:
 
 def _run_status(_: argparse.Namespace) -> int:
     """Show workers, queues, holds, upstream and last errors."""
+    import anyio
+
+    from schema.settings import Settings
+    from service.cli.status import show_status
+
     anyio.run(show_status, Settings.from_env(), Console())
     return 0
 
 
 def _run_stats(options: argparse.Namespace) -> int:
     """Show what the database takes up on disk, by table and by kind of job."""
+    import anyio
+
+    from schema.settings import Settings
+    from service.cli import stats
+
     anyio.run(stats.show_stats, options, Settings.from_env(), Console(highlight=False))
     return 0
 

@@ -24,8 +24,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import service
-from schema.common.http import LOOPBACK, open_listener
-from schema.settings import DEFAULT_PORT
+from schema.common.http import DEFAULT_PORT, LOOPBACK, open_listener
 from service.local.data_dir import lock_data_dir
 from service.local.environment import child_environment, service_environment
 from service.local.last_start import LastStart
