@@ -41,11 +41,14 @@ _OTHER_VARIABLES: Final = frozenset(
 )
 """Variables of the command line and of the tests, which are no settings of the processes."""
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
-_RETENTION_FIELDS: Final = {
-    kind: f"retention_{kind}" for kind in ("hub_job", "inference", "batch", "space_call")
-}
+_KINDS: Final = ("hub_job", "inference", "batch", "space_call")
+_RETENTION_FIELDS: Final = {kind: f"retention_{kind}" for kind in _KINDS}
 """The settings of the kinds of job; an executor of somebody else's has the general one."""
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?")
+
+
+MaxActive = Annotated[int, Field(ge=1, le=100_000)]
+"""How many jobs may run at a time."""
 
 
 class Settings(BaseSettings):
@@ -125,6 +128,13 @@ class Settings(BaseSettings):
     """How often a subject may call, over all replicas; 0 is without limit."""
     open_jobs: Annotated[int, Field(ge=1)] = 1000
     """How many unfinished jobs a subject may have at a time."""
+    max_active: MaxActive = 100
+    """How many of them may run at a time, unless the subject has a limit of their own."""
+    max_active_hub_job: MaxActive | None = None
+    """The same of one kind of job; unset: as many as of all kinds together."""
+    max_active_inference: MaxActive | None = None
+    max_active_batch: MaxActive | None = None
+    max_active_space_call: MaxActive | None = None
     waits: Annotated[int, Field(ge=1)] = 50
     """How many calls of a subject may wait at a time, over all replicas."""
     monthly_budget_usd: Annotated[Decimal, Field(ge=0, le=1_000_000_000)] | None = None
@@ -243,6 +253,12 @@ class Settings(BaseSettings):
                 )
                 raise ValueError(message)
         return self
+
+    @property
+    def max_active_by_kind(self) -> dict[str, int]:
+        """How many jobs of a subject may run at a time, of the kinds with such a limit."""
+        limits = {kind: getattr(self, f"max_active_{kind}") for kind in _KINDS}
+        return {kind: limit for kind, limit in limits.items() if limit is not None}
 
     @property
     def retention_by_kind(self) -> dict[str, timedelta]:

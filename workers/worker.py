@@ -16,7 +16,7 @@ import anyio
 import structlog
 from arq import func
 
-from schema.accounts import restored_subjects, vault_keys
+from schema.accounts import operator_actions, restored_subjects, vault_keys
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import failpoints
@@ -77,6 +77,11 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
         async with database.transaction() as tx:
             missing = await vault_keys.compare_vault_keys(tx, vault)
             deployment_id = await restored_subjects.read_deployment_id(tx)
+            await operator_actions.save_default_limits(
+                tx,
+                max_active=settings.max_active,
+                max_active_by_kind=settings.max_active_by_kind,
+            )
         if missing:
             # Not fatal: what was sealed since can be opened, and the rest may be lost for good.
             remedy = vault_keys.describe_missing_keys(missing)

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field
 
-from schema.db.base import DEFAULT_NOW, TEXT, TIMESTAMP, Record, with_server_default
+from schema.db.base import DEFAULT_NOW, JSON, TEXT, TIMESTAMP, Record, with_server_default
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 
@@ -83,10 +83,19 @@ _COUNT_UNRECONCILED: Final = "SELECT count(*) FROM restored_subject WHERE reconc
 
 
 class Deployment(Record):
-    """The name of this deployment, on a label of all its jobs at the Hub; a backup includes it."""
+    """The name of this deployment, on a label of all its jobs at the Hub, and the default limits.
+
+    A backup includes it.
+    """
 
     only_one: bool = Field(primary_key=True, sa_column_kwargs=with_server_default("true"))
     id: UUID = Field(sa_column_kwargs=with_server_default("gen_random_uuid()"))
+    max_active: int = Field(default=100, sa_column_kwargs=with_server_default("100"))
+    """How many jobs of a subject may run at a time, unless they have a limit of their own."""
+    max_active_by_kind: dict[str, int] = Field(
+        default_factory=dict, sa_type=JSON, sa_column_kwargs=with_server_default("'{}'")
+    )
+    """The same of kinds of job; a kind without an entry has no limit of its own."""
 
 
 class DeploymentTable(Deployment, table=True):

@@ -9,6 +9,7 @@ from sqlmodel import Field
 from schema.db.base import (
     BIGINT,
     DEFAULT_NOW,
+    JSON,
     TEXT,
     TEXT_ARRAY,
     TIMESTAMP,
@@ -49,7 +50,12 @@ class Subject(Record):
 
     id: str = Field(primary_key=True, sa_type=TEXT)
     name: str = Field(sa_type=TEXT)
-    max_active: int = Field(default=100, sa_column_kwargs=with_server_default("100"))
+    max_active: int | None = Field(default=None)
+    """How many of their jobs may run at a time; none is the default of this deployment."""
+    max_active_by_kind: dict[str, int] = Field(
+        default_factory=dict, sa_type=JSON, sa_column_kwargs=with_server_default("'{}'")
+    )
+    """The same of kinds of job; a kind without an entry has that of the deployment, if any."""
     active: int = Field(default=0, sa_column_kwargs=with_server_default("0"))
     """Open remote runs of ours; counted by the transitions, in their own transactions."""
     queued: int = Field(default=0, sa_column_kwargs=with_server_default("0"))

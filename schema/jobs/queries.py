@@ -51,7 +51,12 @@ SELECT job.*,
            SELECT FROM restored_subject AS restored
             WHERE restored.subject_id = subject.id
               AND restored.reconciled_at IS NULL) THEN 'restore' END) AS hold,
-       subject.active, subject.max_active, job_payload.spec,
+       subject.active, coalesce(subject.max_active, deployment.max_active) AS max_active,
+       of_kind.max_active_of_kind,
+       CASE WHEN job.state = 'queued'
+            THEN room_of_kind(job.subject_id, job.kind, of_kind.max_active_of_kind)
+       END AS room_of_kind,
+       job_payload.spec,
        run.remote_id, run.stage, run.seen_at, run.posted_at, run.deadline_at, run.addresses,
        CASE WHEN subject.next_launch_at > now() THEN subject.next_launch_at END AS launches_from,
        credential.expires_at AS token_expires_at,
@@ -77,6 +82,11 @@ SELECT job.*,
        now() AS read_at
   FROM job
   JOIN subject ON subject.id = job.subject_id
+ CROSS JOIN deployment
+ CROSS JOIN LATERAL (
+      SELECT coalesce(subject.max_active_by_kind -> job.kind,
+                      deployment.max_active_by_kind -> job.kind)::int AS max_active_of_kind
+  ) AS of_kind
   JOIN job_payload ON job_payload.job_id = job.id
   LEFT JOIN credential ON credential.subject_id = job.subject_id
   LEFT JOIN job_cost AS cost ON cost.job_id = job.id
@@ -172,7 +182,12 @@ class JobStatus(Job):
     ahead: int = 0
     """Queued jobs of the same subject and kind that are launched before it."""
     active: int = 0
-    max_active: int = 0
+    max_active: int | None = None
+    """How many jobs of the subject may run at a time."""
+    max_active_of_kind: int | None = None
+    """The same of its kind; none if the kind has no such limit."""
+    room_of_kind: int | None = None
+    """How many more of its kind may run, if it is queued and its kind has such a limit."""
     launches_from: datetime | None = None
     """No job of the subject is launched before: the Hub asked for a pause."""
     posted_at: datetime | None = None

@@ -25,27 +25,35 @@ So a slot is free for whoever comes next, though nobody is interrupted. A second
 most of the rest, and so on: the threshold is a dynamic one, as in switches that share a buffer.
 """
 
-_CLAIM: Final = parse_statement("""
-WITH served AS MATERIALIZED (
-    SELECT id, max_active - active AS room, last_served_at, coalesce(held.slots, 0) AS slots
-      FROM subject
-      LEFT JOIN unnest(:holders::text[], :held_slots::int[]) AS held (subject_id, slots)
-        ON held.subject_id = subject.id
-     WHERE queued > 0
+_MAX_ACTIVE: Final = "coalesce(subject.max_active, deployment.max_active)"
+_MAX_OF_KIND: Final = """coalesce(subject.max_active_by_kind -> :kind::text,
+                deployment.max_active_by_kind -> :kind::text)::int"""
+"""How many jobs of the kind a subject may run at a time; null if as many as of all kinds."""
+
+_CAN_LAUNCH: Final = f"""queued > 0
        AND hold IS NULL
-       AND active < max_active
+       AND active < {_MAX_ACTIVE}
+       AND coalesce(room_of_kind(subject.id, :kind, {_MAX_OF_KIND}), 1) > 0
        AND next_launch_at <= now()
-       AND (held.slots IS NULL OR held.slots + 1 <= :slots_per_free_one * (:limit - 1))
        AND NOT EXISTS (
                SELECT FROM restored_subject AS restored
-                WHERE restored.subject_id = subject.id
-                  AND restored.reconciled_at IS NULL)
+                WHERE restored.subject_id = subject.id AND restored.reconciled_at IS NULL)
        AND EXISTS (
                SELECT FROM job
-                WHERE job.subject_id = subject.id
-                  AND job.state = 'queued'
-                  AND job.kind = :kind
-                  AND job.due_at <= now())
+                WHERE job.subject_id = subject.id AND job.state = 'queued'
+                  AND job.kind = :kind AND job.due_at <= now())"""  # noqa: S608  # our own words
+"""Whether a free slot of the kind would take a job of a subject."""
+
+_CLAIM: Final = parse_statement(f"""
+WITH served AS MATERIALIZED (
+    SELECT subject.id, {_MAX_ACTIVE} - active AS room, {_MAX_OF_KIND} AS max_of_kind,
+           last_served_at, coalesce(held.slots, 0) AS slots
+      FROM subject
+     CROSS JOIN deployment
+      LEFT JOIN unnest(:holders::text[], :held_slots::int[]) AS held (subject_id, slots)
+        ON held.subject_id = subject.id
+     WHERE {_CAN_LAUNCH}
+       AND (held.slots IS NULL OR held.slots + 1 <= :slots_per_free_one * (:limit - 1))
      ORDER BY last_served_at
      LIMIT :limit + cardinality(:holders::text[])
        FOR UPDATE OF subject SKIP LOCKED
@@ -62,7 +70,7 @@ WITH served AS MATERIALIZED (
              AND kind = :kind
              AND due_at <= now()
            ORDER BY created_at
-           LIMIT least(served.room, :limit)
+           LIMIT least(served.room, room_of_kind(served.id, :kind, served.max_of_kind), :limit)
              FOR UPDATE SKIP LOCKED
       ) AS next
 ), ranked AS (
@@ -106,7 +114,7 @@ SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.na
   FROM claimed LEFT JOIN job_event AS origin ON origin.job_id = claimed.id AND origin.version = 1
   JOIN intent ON intent.job_id = claimed.id
   JOIN job_payload ON job_payload.job_id = claimed.id
-""")
+""")  # noqa: S608  # our own words
 
 _BEGIN_CALL: Final = """
 WITH before AS MATERIALIZED (
@@ -268,25 +276,14 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """)
 
-_FIND_WAITING_SUBJECTS: Final = """
-SELECT id
+_FIND_WAITING_SUBJECTS: Final = parse_statement(f"""
+SELECT subject.id
   FROM subject
- WHERE queued > 0
-   AND hold IS NULL
-   AND active < max_active
-   AND next_launch_at <= now()
-   AND NOT EXISTS (
-           SELECT FROM restored_subject AS restored
-            WHERE restored.subject_id = subject.id AND restored.reconciled_at IS NULL)
-   AND EXISTS (
-           SELECT FROM job
-            WHERE job.subject_id = subject.id
-              AND job.state = 'queued'
-              AND job.kind = $1
-              AND job.due_at <= now())
+ CROSS JOIN deployment
+ WHERE {_CAN_LAUNCH}
  ORDER BY last_served_at
  LIMIT 50
-"""
+""")  # noqa: S608  # our own words
 
 _FIND_LAPSED_RUNS: Final = """
 SELECT run.id AS run_id, run.kind, job.state AS job_state
@@ -480,7 +477,7 @@ async def hand_back(tx: Transaction, run_id: UUID, *, message: str, worker: str)
 
 async def find_waiting_subjects(tx: Transaction, kind: str) -> list[str]:
     """Return subjects with a job that a free slot would take, the longest unserved first."""
-    rows = await tx.fetch(_FIND_WAITING_SUBJECTS, kind)
+    rows = await tx.fetch(*_FIND_WAITING_SUBJECTS.bind(kind=kind))
     return [row["id"] for row in rows]
 
 

@@ -151,6 +151,12 @@ class RemoteRunTable(RemoteRun, table=True):
             "deadline_at",
             postgresql_where=text("state = 'absent' AND deadline_at IS NOT NULL"),
         ),
+        Index(
+            "ix_remote_run_open",
+            "subject_id",
+            "kind",
+            postgresql_where=text("origin = 'ours' AND state IN ('posting', 'unknown', 'bound')"),
+        ),
         Index("ix_remote_run_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index(
             "ix_remote_run_live",

@@ -12,13 +12,16 @@ from schema.accounts.operator_actions import SubjectLimits
 from schema.accounts.row_security import open_worker_database
 from schema.accounts.tables import Hold
 from schema.common.errors import HoldfastError
+from schema.common.name_matching import did_you_mean
 from schema.common.text import format_count
 from schema.db.database import Transaction
+from schema.jobs.tables import JobKind
 from schema.settings import Settings
 from service.cli.options import COMMAND
 
 _LISTED_SUBJECTS: Final = 50
 _MAX_LIMIT: Final = 100_000
+_DEFAULT: Final = "default"
 
 
 class NoSuchSubject(HoldfastError):
@@ -38,7 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=summary, description=summary)
         action.add_argument("subject", metavar="NAME_OR_ID")
         if name == "limit":
-            action.add_argument("max_active", metavar="JOBS", type=_parse_limit)
+            action.add_argument(
+                "max_active",
+                metavar="JOBS",
+                type=_parse_limit,
+                help=f"a number, or {_DEFAULT} for that of the settings",
+            )
+            action.add_argument(
+                "--kind",
+                metavar="KIND",
+                type=_parse_kind,
+                help=f"limit jobs of one kind only: {', '.join(JobKind)}",
+            )
 
 
 async def run_action(options: argparse.Namespace, settings: Settings, console: Console) -> None:
@@ -95,9 +109,10 @@ async def _act(
     match options.action:
         case "limit":
             changed = await operator_actions.limit_subject(
-                tx, subject.id, max_active=options.max_active
+                tx, subject.id, max_active=options.max_active, kind=options.kind
             )
-            return (subject, "") if changed is None else (changed, _describe_limit(changed))
+            subject = changed or subject
+            return subject, _describe_limit(subject, options.kind)
         case "hold":
             changed = await operator_actions.hold_subject(tx, subject.id)
             if changed is None:
@@ -121,7 +136,12 @@ def _describe_release(subject: SubjectLimits) -> str:
     return f"{format_count(subject.queued, 'queued job')} can be launched now."
 
 
-def _describe_limit(subject: SubjectLimits) -> str:
+def _describe_limit(subject: SubjectLimits, kind: str | None) -> str:
+    if kind is not None:
+        limit = subject.max_active_by_kind.get(kind)
+        if limit is None:
+            return f"There is no limit of their jobs of kind {kind} alone."
+        return f"Of kind {kind}, {format_count(limit, 'job')} of theirs may run at a time."
     if subject.active <= subject.max_active:
         return ""
     return (
@@ -131,15 +151,33 @@ def _describe_limit(subject: SubjectLimits) -> str:
 
 
 def _format_table(subjects: Iterable[SubjectLimits]) -> Table:
-    table = Table("name", "id", "active", "limit", "queued", "hold")
+    table = Table("name", "id", "active", "limit", "of kinds", "queued", "hold")
     for subject in subjects:
-        counts = (subject.active, subject.max_active, subject.queued)
-        table.add_row(subject.name, subject.id, *map(str, counts), subject.hold or "")
+        limits = sorted(subject.max_active_by_kind.items())
+        table.add_row(
+            subject.name,
+            subject.id,
+            str(subject.active),
+            str(subject.max_active),
+            "\n".join(f"{kind} {limit}" for kind, limit in limits),
+            str(subject.queued),
+            subject.hold or "",
+        )
     return table
 
 
-def _parse_limit(text: str) -> int:
+def _parse_limit(text: str) -> int | None:
+    if text == _DEFAULT:
+        return None
     if not text.isdecimal() or int(text) > _MAX_LIMIT:
-        message = f"write a number of jobs from 0 to {_MAX_LIMIT:,}, not {text!r}"
+        message = f"write a number of jobs from 0 to {_MAX_LIMIT:,}, or {_DEFAULT}, not {text!r}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def _parse_kind(text: str) -> str:
+    kinds = [str(kind) for kind in JobKind]
+    if text not in kinds:
+        message = f"write one of {', '.join(kinds)}, not {text!r}. {did_you_mean(text, kinds)}"
+        raise argparse.ArgumentTypeError(message.strip())
+    return text

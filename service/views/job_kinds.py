@@ -23,6 +23,8 @@ from service.auth.caller import Scope
 class KindDescription:
     """What a kind of job needs, and the texts about its jobs."""
 
+    plural: str = "jobs of this kind"
+    """Several of its jobs, in a sentence."""
     scope: Scope = Scope.INFERENCE
     """The scope that a token needs to start or stop a job of this kind."""
     spec_type: type[Spec] = OpenSpec
@@ -46,6 +48,7 @@ class KindDescription:
 
 _KINDS: Final[Mapping[str, KindDescription]] = {
     JobKind.HUB_JOB: KindDescription(
+        plural="Hugging Face Jobs",
         scope=Scope.JOBS,
         spec_type=HubJobSpec,
         max_timeout=MAX_JOB_TIMEOUT,
@@ -60,6 +63,7 @@ _KINDS: Final[Mapping[str, KindDescription]] = {
         is_call=False,
     ),
     JobKind.INFERENCE: KindDescription(
+        plural="inference calls",
         spec_type=InferenceSpec,
         retry_overrides=("timeout", "task", "model", "inputs", "parameters", "provider"),
         work_arguments=("model", "inputs"),
@@ -68,6 +72,7 @@ _KINDS: Final[Mapping[str, KindDescription]] = {
         succeeded_text="Succeeded: {model} has answered.",
     ),
     JobKind.SPACE_CALL: KindDescription(
+        plural="Space calls",
         spec_type=SpaceCallSpec,
         retry_overrides=("timeout", "space", "api_name", "arguments"),
         work_arguments=("arguments", "api_name"),
@@ -75,6 +80,7 @@ _KINDS: Final[Mapping[str, KindDescription]] = {
         succeeded_text="Succeeded: the Space {space} has answered.",
     ),
     JobKind.BATCH: KindDescription(
+        plural="batches",
         spec_type=BatchSpec,
         retry_overrides=(
             *("timeout", "model", "parameters", "provider", "bill_to"),

@@ -89,12 +89,21 @@ def _describe_queue_position(status: JobStatus) -> str:
             f"{place}; Hugging Face asked for a pause, so your jobs are launched"
             f"{_format_time_until(status, status.launches_from)}."
         )
-    if 0 < status.max_active <= status.active:
-        return (
-            f"{place}; your limit of running jobs is reached ({status.max_active} at a time), so "
-            f"it is launched as soon as one of them has finished."
-        )
+    if status.max_active is not None and status.active >= status.max_active:
+        return f"{place}; {_describe_reached_limit('jobs', status.max_active)}"
+    if status.max_active_of_kind is not None and status.room_of_kind == 0:
+        kind = describe_kind(status.kind).plural
+        return f"{place}; {_describe_reached_limit(kind, status.max_active_of_kind)}"
     return f"{place}; it is launched as soon as a worker is free."
+
+
+def _describe_reached_limit(jobs: str, limit: int) -> str:
+    if limit == 0:
+        return f"whoever runs this Holdfast launches no {jobs} of yours for now."
+    return (
+        f"your limit of running {jobs} is reached ({limit} at a time), so it is launched as soon "
+        "as one of them has finished."
+    )
 
 
 def describe_scheduling(status: JobStatus) -> str:

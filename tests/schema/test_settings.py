@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from schema.common.errors import Invalid
+from schema.jobs.tables import JobKind
 from schema.settings import Settings
 from tests.support.paths import REPOSITORY
 
@@ -190,6 +191,33 @@ def test_what_is_no_origin_is_refused_at_the_start(
     minimal_environment.setenv("HOLDFAST_ALLOWED_ORIGINS", text)
 
     with pytest.raises(Invalid, match=r"HOLDFAST_ALLOWED_ORIGINS.*https://inspector\.example"):
+        Settings.from_env()
+
+
+def test_how_many_jobs_run_at_a_time_is_set_in_all_and_for_a_kind(
+    minimal_environment: pytest.MonkeyPatch,
+) -> None:
+    """A kind without a setting has no limit of its own."""
+    assert (Settings.from_env().max_active, Settings.from_env().max_active_by_kind) == (100, {})
+    minimal_environment.setenv("HOLDFAST_MAX_ACTIVE", "7")
+    for kind in JobKind:
+        minimal_environment.setenv(f"HOLDFAST_MAX_ACTIVE_{kind.upper()}", "2")
+
+    settings = Settings.from_env()
+
+    assert settings.max_active == 7
+    assert settings.max_active_by_kind == dict.fromkeys(JobKind, 2)
+
+
+@pytest.mark.parametrize("name", ["HOLDFAST_MAX_ACTIVE", "HOLDFAST_MAX_ACTIVE_BATCH"])
+@pytest.mark.parametrize("value", ["0", "-1", "many", "100001"])
+def test_a_limit_of_running_jobs_is_a_number_from_one(
+    minimal_environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """With none at all every job would wait for ever."""
+    minimal_environment.setenv(name, value)
+
+    with pytest.raises(Invalid, match=name):
         Settings.from_env()
 
 

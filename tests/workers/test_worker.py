@@ -9,7 +9,9 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from schema.accounts import operator_actions
 from schema.accounts.vault_keys import OtherVaultKey
+from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.messaging import change_notifications
 from schema.settings import Settings
@@ -77,3 +79,22 @@ async def test_a_worker_with_a_new_key_under_an_old_id_does_not_start(
             pass
     async with build_worker(make_settings(vault_keys=f"{second},{vault_keys}")):
         pass
+
+
+async def test_a_worker_brings_the_limits_of_its_settings_into_force(
+    make_settings: Callable[..., Settings], database: Database, ada_id: str
+) -> None:
+    """All processes count by those of the worker that started last."""
+
+    async def read_limits() -> tuple[int, dict[str, int]]:
+        async with database.transaction() as tx:
+            [ada] = await operator_actions.find_subjects(tx, ada_id)
+        return ada.max_active, ada.max_active_by_kind
+
+    before = await read_limits()
+    async with build_worker(make_settings(max_active=7, max_active_batch=2)):
+        strict = await read_limits()
+    async with build_worker(make_settings()):
+        restored = await read_limits()
+
+    assert (before, strict, restored) == ((100, {}), (7, {"batch": 2}), (100, {}))

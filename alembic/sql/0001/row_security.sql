@@ -325,5 +325,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON vault_key TO holdfast_worker;
 
 ALTER TABLE deployment ENABLE ROW LEVEL SECURITY;
 ALTER TABLE deployment FORCE ROW LEVEL SECURITY;
-CREATE POLICY work ON deployment FOR SELECT TO holdfast_worker USING (true);
-GRANT SELECT ON deployment TO holdfast_worker;
+CREATE POLICY own ON deployment FOR SELECT TO holdfast_tenant USING (true);
+CREATE POLICY work ON deployment TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT (max_active, max_active_by_kind) ON deployment TO holdfast_tenant;
+GRANT SELECT, UPDATE (max_active, max_active_by_kind) ON deployment TO holdfast_worker;

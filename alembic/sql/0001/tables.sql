@@ -13,7 +13,8 @@
 CREATE TABLE subject (
     id                       text        NOT NULL,
     name                     text        NOT NULL,
-    max_active               integer     NOT NULL DEFAULT 100,
+    max_active               integer,  -- null: the default of the deployment
+    max_active_by_kind       jsonb       NOT NULL DEFAULT '{}',  -- before that of the deployment
     active                   integer     NOT NULL DEFAULT 0,  -- open remote runs of ours
     queued                   integer     NOT NULL DEFAULT 0,  -- queued jobs
     last_served_at           timestamptz NOT NULL DEFAULT '-infinity',
@@ -327,6 +328,8 @@ CREATE UNIQUE INDEX one_run_an_attempt ON remote_run (job_id, attempt) WHERE ori
 CREATE INDEX ix_remote_run_job_id ON remote_run (job_id);
 CREATE INDEX ix_remote_run_due ON remote_run (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ix_remote_run_live ON remote_run (subject_id, namespace) WHERE state = 'bound';
+CREATE INDEX ix_remote_run_open ON remote_run (subject_id, kind)
+    WHERE origin = 'ours' AND state IN ('posting', 'unknown', 'bound');
 CREATE INDEX ix_remote_run_watched ON remote_run (deadline_at)
     WHERE state = 'absent' AND deadline_at IS NOT NULL;
 
@@ -609,11 +612,15 @@ CREATE TABLE worker_heartbeat (
     CONSTRAINT pk_worker_heartbeat PRIMARY KEY (name)
 );
 
--- One row: the name of this deployment, on a label of all its jobs at the Hub. After a restore it
--- tells our jobs from those of another Holdfast that the same person uses. A backup includes it.
+-- One row. The id is the name of this deployment, on a label of all its jobs at the Hub. After a
+-- restore it tells our jobs from those of another Holdfast that the same person uses. A backup
+-- includes it. The limits are those of the settings of the worker that started last: how many jobs
+-- of a subject without limits of their own run at a time, in all and of each kind.
 CREATE TABLE deployment (
-    id       uuid    NOT NULL DEFAULT gen_random_uuid(),
-    only_one boolean NOT NULL DEFAULT true,
+    id                 uuid    NOT NULL DEFAULT gen_random_uuid(),
+    only_one           boolean NOT NULL DEFAULT true,
+    max_active         integer NOT NULL DEFAULT 100,
+    max_active_by_kind jsonb   NOT NULL DEFAULT '{}',
     CONSTRAINT pk_deployment PRIMARY KEY (only_one),
     CONSTRAINT ck_deployment_only_one CHECK (only_one)
 );

@@ -97,3 +97,20 @@ CREATE TRIGGER append_only BEFORE UPDATE ON job_event
 
 CREATE TRIGGER append_only BEFORE UPDATE ON audit_entry
     FOR EACH ROW EXECUTE FUNCTION append_only();
+
+
+-- Limits ------------------------------------------------------------------------------------------
+
+-- How many more jobs of a kind a subject may run, if at most `$3` may run at a time; null if there is
+-- no such limit. It is VOLATILE, so it sees what was committed before it is called: a claim calls it
+-- with the subject locked, and a count by the snapshot of the claim could miss an earlier claim.
+CREATE FUNCTION room_of_kind(subject_id text, kind text, max_active integer) RETURNS integer
+LANGUAGE sql VOLATILE STRICT AS $$
+SELECT $3 - count(*)::integer
+  FROM (SELECT FROM remote_run AS run
+         WHERE run.subject_id = $1
+           AND run.kind = $2
+           AND run.origin = 'ours'
+           AND run.state IN ('posting', 'unknown', 'bound')
+         LIMIT $3) AS open
+$$;

@@ -167,8 +167,8 @@ TRANSITION_GUARDS: Final = (
             "FOR UPDATE OF subject",
         ),
         claim_passes_a_locked_job=(
-            "least(served.room, :limit)\n             FOR UPDATE SKIP LOCKED",
-            "least(served.room, :limit) FOR UPDATE",
+            "FOR UPDATE SKIP LOCKED\n      ) AS next",
+            "FOR UPDATE) AS next",
         ),
     ),
     *mutants_in_file(
@@ -202,13 +202,25 @@ TRANSITION_GUARDS: Final = (
             "last_served_at = clock_timestamp()",
             "last_served_at = last_served_at",
         ),
-        claim_stays_within_the_room=("least(served.room, :limit)", ":limit"),
-        claim_wants_room=("AND active < max_active\n       ", ""),
+        claim_stays_within_the_room=("least(served.room, room_of_kind(", "least(room_of_kind("),
+        claim_wants_room=("AND active < {_MAX_ACTIVE}\n       ", ""),
+        claim_stays_within_the_room_of_the_kind=(
+            "room_of_kind(served.id, :kind, served.max_of_kind), ",
+            "",
+        ),
+        who_has_no_room_of_the_kind_is_passed_over=(
+            "AND coalesce(room_of_kind(subject.id, :kind, {_MAX_OF_KIND}), 1) > 0\n       ",
+            "",
+        ),
+        a_limit_of_the_subject_counts_first=(
+            "coalesce(subject.max_active_by_kind -> :kind::text,\n                ",
+            "coalesce(",
+        ),
         claim_leaves_a_slot=("slots <= :slots_per_free_one * (:limit - place)", "true"),
         claim_looks_beyond_holders=(" + cardinality(:holders::text[])", ""),
         claim_waits_while_the_subject_is_quiet=(
-            "AND next_launch_at <= now()\n       AND (held",
-            "AND (held",
+            "AND next_launch_at <= now()\n       AND NOT",
+            "AND NOT",
         ),
         claim_waits_until_the_job_is_due=(
             "AND kind = :kind\n             AND due_at <= now()",

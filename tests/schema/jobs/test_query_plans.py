@@ -270,3 +270,20 @@ async def test_a_hot_call_reads_its_indexes_and_no_large_table_whole(
     read = {node["Index Name"] for node in nodes if "Index Name" in node}
     assert not scanned & LARGE_TABLES
     assert read >= HOT_CALLS[name].indexes
+
+
+@pytest.mark.parametrize("role", [DatabaseRole.WORKER, DatabaseRole.TENANT])
+async def test_the_room_of_a_kind_is_counted_by_an_index(
+    connection: asyncpg.Connection, role: DatabaseRole
+) -> None:
+    """A plan shows a function as one step, so its body is planned."""
+    body = await connection.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'room_of_kind'")
+    count_room = HotCall(
+        role,
+        lambda tx, _: tx.fetch(body, BUSY_SUBJECT, JobKind.HUB_JOB, 100),
+        frozenset({"ix_remote_run_open"}),
+    )
+
+    nodes = await plan_call(connection, count_room, generic=False)
+
+    assert {node["Index Name"] for node in nodes if "Index Name" in node} == count_room.indexes

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from schema.accounts import operator_actions
 from schema.db.database import Database
 from schema.jobs import run_launch
 from schema.jobs.queries import JobStatus
@@ -54,6 +55,20 @@ def make_scheduling_job(elapsed: timedelta, **overrides: Any) -> JobStatus:
         (
             {"ahead": 3, "active": 100, "max_active": 100},
             "your limit of running jobs is reached (100 at a time), so it is",
+        ),
+        (
+            {"active": 2, "max_active": 100, "max_active_of_kind": 2, "room_of_kind": 0},
+            "your limit of running Hugging Face Jobs is reached (2 at a time), so it is launched",
+        ),
+        (
+            {"kind": "ours", "max_active": 9, "max_active_of_kind": 1, "room_of_kind": 0},
+            "your limit of running jobs of this kind is reached (1 at a time)",
+        ),
+        ({"max_active_of_kind": 2, "room_of_kind": 1}, "launched as soon as a worker is free"),
+        ({"max_active": 0}, "whoever runs this Holdfast launches no jobs of yours for now."),
+        (
+            {"kind": JobKind.BATCH, "max_active_of_kind": 0, "room_of_kind": 0},
+            "whoever runs this Holdfast launches no batches of yours for now.",
         ),
         ({"launches_from": NOW + 2 * MINUTE}, "asked for a pause, so your jobs are launched in 2m"),
         ({"tries": 2, "due_at": NOW + MINUTE}, "tried again by itself in 1m."),
@@ -177,6 +192,37 @@ async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
     assert full["jobs"][0]["summary"].startswith(
         "Queued behind 2 jobs of yours; your limit of running jobs is reached (1 at a time)"
     )
+
+
+async def test_a_job_that_waits_for_the_limit_of_its_kind_names_it(
+    service_url: str, database: Database, make_job: JobFactory
+) -> None:
+    """The limit of the deployment, or of the person; jobs of other kinds do not wait for it."""
+    call = job_handle((await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"})).id)
+    handles = [job_handle((await make_job()).id) for _ in range(3)]
+
+    async def read_summaries(*job_ids: str) -> list[str]:
+        view = await call_for_result(service_url, "job_status", job_ids=list(job_ids))
+        return [job["summary"] for job in view["jobs"]]
+
+    await read_summaries(*handles)
+    async with database.transaction() as tx:
+        await operator_actions.save_default_limits(
+            tx, max_active=50, max_active_by_kind={JobKind.HUB_JOB: 1}
+        )
+        minute = timedelta(minutes=1)
+        await run_launch.claim(
+            tx, JobKind.HUB_JOB, limit=9, worker="w", lease=minute, settle_window=minute
+        )
+    of_deployment = await read_summaries(call, handles[2])
+    async with database.transaction() as tx:
+        await operator_actions.limit_subject(tx, ADA_ID, max_active=2, kind=JobKind.HUB_JOB)
+    [of_person] = await read_summaries(handles[2])
+
+    reached = "your limit of running Hugging Face Jobs is reached (1 at a time)"
+    assert of_deployment[0] == "Queued; it is launched as soon as a worker is free."
+    assert reached in of_deployment[1]
+    assert of_person.endswith("it is launched as soon as a worker is free.")
 
 
 async def test_what_upstream_and_the_token_say_reaches_the_view(
