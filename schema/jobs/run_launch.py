@@ -37,7 +37,8 @@ _CAN_LAUNCH: Final = f"""queued > 0
        AND next_launch_at <= now()
        AND NOT EXISTS (
                SELECT FROM restored_subject AS restored
-                WHERE restored.subject_id = subject.id AND restored.reconciled_at IS NULL)
+                WHERE restored.subject_id = subject.id
+                  AND restored.reconciled_at IS NULL)
        AND EXISTS (
                SELECT FROM job
                 WHERE job.subject_id = subject.id AND job.state = 'queued'
