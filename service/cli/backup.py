@@ -1,4 +1,7 @@
-"""`holdfast backup` and `holdfast restore`: the whole database, to a file and back."""
+"""`holdfast backup` and `holdfast restore`: the whole database, to a file and back.
+
+The file is on this machine, or in a bucket of the Hub.
+"""
 
 import argparse
 import os
@@ -26,12 +29,14 @@ from schema.db.backup.load import load_database
 from schema.db.database import Transaction
 from schema.settings import Settings
 from schema.tables import METADATA
+from service.cli.bucket_file import BucketError, BucketFile, BucketTransfer, open_transfer
 from service.cli.options import COMMAND
 
 STREAM: Final = "-"
 """The name of standard output, and of standard input."""
 _OMITTED_TABLES: Final = frozenset({"call_window", "worker_heartbeat"})
 """What is worth nothing a minute later."""
+_BUCKET_FORM: Final = "hf://buckets/OWNER/NAME/PATH of a Hugging Face bucket"
 _SUFFIX: Final = ".backup"
 _OWN_NAME: Final = re.compile(rf"holdfast-\d{{8}}T\d{{6}}Z{re.escape(_SUFFIX)}")
 
@@ -51,7 +56,11 @@ def list_backup_tables() -> list[str]:
 
 def add_backup_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `holdfast backup`."""
-    parser.add_argument("file", metavar="FILE", help="a file, a folder, or - for standard output")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help=f"a file, a folder, {_BUCKET_FORM}, or - for standard output",
+    )
     parser.add_argument(
         "--keep", type=_parse_count, metavar="N", help="of a folder, delete all but the newest N"
     )
@@ -59,7 +68,9 @@ def add_backup_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `holdfast restore`."""
-    parser.add_argument("file", metavar="FILE", help="a file, or - for standard input")
+    parser.add_argument(
+        "file", metavar="FILE", help=f"a file, {_BUCKET_FORM}, or - for standard input"
+    )
 
 
 def run_backup(options: argparse.Namespace, settings: Settings) -> None:
@@ -73,7 +84,8 @@ def run_backup(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _write_backup(options: argparse.Namespace, settings: Settings) -> None:
-    if options.keep is not None and not _is_folder(options.file):
+    bucket_file = BucketFile.parse(options.file)
+    if options.keep is not None and (bucket_file or not _is_folder(options.file)):
         raise BackupRefused(
             f"No backup was made: --keep {options.keep} needs a folder, such as "
             f"`{COMMAND} backup backups/ --keep {options.keep}`."
@@ -82,6 +94,10 @@ def _write_backup(options: argparse.Namespace, settings: Settings) -> None:
         summary = _dump(settings, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         _report(summary, "standard output")
+        return
+    if bucket_file is not None:
+        with open_transfer(bucket_file, str(settings.hub_url)) as transfer:
+            _report(_write_to_bucket(transfer, settings), str(bucket_file))
         return
     folder = Path(options.file) if _is_folder(options.file) else Path(options.file).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +114,16 @@ def _write_backup(options: argparse.Namespace, settings: Settings) -> None:
         _delete_older(folder, options.keep)
 
 
+def _write_to_bucket(transfer: BucketTransfer, settings: Settings) -> BackupSummary:
+    with _create_file(transfer.folder) as new:
+        summary = _dump(settings, new.stream)
+        new.stream.flush()
+        # An answer may be lost after the bucket has the file.
+        with _explain_file_errors("No backup was confirmed"):
+            transfer.upload(new.path)
+    return summary
+
+
 def run_restore(options: argparse.Namespace, settings: Settings) -> None:
     """Restore a backup into a database without rows; all of it, or nothing.
 
@@ -111,7 +137,7 @@ def run_restore(options: argparse.Namespace, settings: Settings) -> None:
 def _read_backup(options: argparse.Namespace, settings: Settings) -> None:
     vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
     url = str(settings.database_url)
-    with _open_source(options.file) as source:
+    with _open_source(options.file, settings) as source:
         reader = BackupReader(source, vault.find_backup_key)
         if source.seekable():
             reader.verify()
@@ -187,6 +213,8 @@ def _is_folder(name: str) -> bool:
 def _explain_file_errors(consequence: str) -> Generator[None]:
     try:
         yield
+    except BucketError as error:
+        raise BackupRefused(f"{consequence}: {error}.") from error
     except OSError as error:
         name = "The file" if error.filename is None else error.filename
         raise BackupRefused(f"{consequence}: {name} cannot be used ({error.strerror}).") from error
@@ -204,9 +232,18 @@ def _create_file(folder: Path) -> Generator[_NewFile]:
 
 
 @contextmanager
-def _open_source(name: str) -> Generator[BinaryIO]:
+def _open_source(name: str, settings: Settings) -> Generator[BinaryIO]:
     if name == STREAM:
         yield sys.stdin.buffer
+        return
+    if (bucket_file := BucketFile.parse(name)) is not None:
+        with (
+            open_transfer(bucket_file, str(settings.hub_url)) as transfer,
+            _create_file(transfer.folder) as new,
+        ):
+            transfer.download(new.path)
+            with new.path.open("rb") as source:
+                yield source
         return
     with Path(name).open("rb") as source:
         yield source

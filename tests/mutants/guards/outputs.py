@@ -1,12 +1,14 @@
-"""Guards of the outputs of jobs, and of the buckets they are stored in."""
+"""Guards of the outputs of jobs, and of the buckets they and backups are stored in."""
 
 from typing import Final
 
 from schema.specs import outputs as spec_outputs
+from service.cli import bucket_file
 from service.local.hub_emulator.buckets import xet_store
 from service.local.hub_emulator.jobs import bucket_mounts
 from service.local.hub_emulator.shared import access
 from tests.mutants.mutant import mutants_in_file
+from tests.operate import test_bucket_backups
 from tests.schema.specs import test_outputs as test_spec_outputs
 from tests.service.local.hub_emulator.buckets import test_routes as test_bucket_routes
 from tests.service.local.hub_emulator.jobs import test_bucket_mounts
@@ -76,5 +78,17 @@ OUTPUT_GUARDS: Final = (
         access,
         test_bucket_routes,
         a_private_bucket_is_its_owners=("        if not self.private:\n", "        if True:\n"),
+    ),
+    *mutants_in_file(
+        bucket_file,
+        test_bucket_backups,
+        a_uri_is_never_a_path=('r"[a-z][a-z0-9+.-]*:/"', 'r"hf://"'),
+        only_buckets_take_a_backup=(" or uri.kind != _BUCKET_KIND", ""),
+        a_backup_needs_no_home_folder=("environ[_CACHE_VARIABLE] = str(folder)", "pass"),
+        a_stopped_upload_leaves_no_file=(
+            "        stack.enter_context(_interrupt_at_sigterm())\n",
+            "",
+        ),
+        the_bucket_is_there_before_the_work=("        transfer.check_bucket()\n", ""),
     ),
 )
