@@ -164,13 +164,13 @@ def _add_stats_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_backup_arguments(parser: argparse.ArgumentParser) -> None:
-    from service.cli import backup
+    from service.cli.backups import backup
 
     backup.add_backup_arguments(parser)
 
 
 def _add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    from service.cli import backup
+    from service.cli.backups import backup
 
     backup.add_restore_arguments(parser)
 
@@ -317,7 +317,7 @@ def _run_backup(options: argparse.Namespace) -> int:
     """Write all rows of the database to an encrypted file."""
     from schema.common.observability import log_config
     from schema.settings import Settings
-    from service.cli import backup
+    from service.cli.backups import backup
 
     log_config.configure_logging()
     backup.run_backup(options, Settings.from_env())
@@ -328,7 +328,7 @@ def _run_restore(options: argparse.Namespace) -> int:
     """Read a backup into an empty database; nothing is launched until it is reconciled."""
     from schema.common.observability import log_config
     from schema.settings import Settings
-    from service.cli import backup
+    from service.cli.backups import backup
 
     log_config.configure_logging()
     backup.run_restore(options, Settings.from_env())

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi, get_session
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 from starlette.types import Receive, Scope, Send
 
-from service.cli.bucket_file import BucketFile, open_transfer
+from service.cli.backups.bucket_file import BucketFile, open_transfer
 from service.cli.main import main
 from service.local.hub_emulator.app import create_hub_emulator
 from service.local.hub_emulator.users import LocalTokenKind, LocalUser, find_user, load_users

@@ -32,7 +32,7 @@ from schema.db.database import Database
 from schema.jobs import lifecycle, run_launch
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
-from service.cli.backup import list_backup_tables
+from service.cli.backups.backup import list_backup_tables
 from service.local.hub_emulator.users import find_user, load_users
 from service.local.ports import find_free_port
 from tests.support.database.row_security import tenant_transaction

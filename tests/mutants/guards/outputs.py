@@ -3,7 +3,7 @@
 from typing import Final
 
 from schema.specs import outputs as spec_outputs
-from service.cli import bucket_file
+from service.cli.backups import bucket_file
 from service.local.hub_emulator.buckets import xet_store
 from service.local.hub_emulator.jobs import bucket_mounts
 from service.local.hub_emulator.shared import access

@@ -25,7 +25,7 @@ from schema.db.backup.format import BackupReader, BackupRefused
 from schema.db.backup.load import load_database
 from schema.db.database import Database
 from schema.tables import METADATA
-from service.cli.backup import list_backup_tables
+from service.cli.backups.backup import list_backup_tables
 from tests.schema.accounts.test_vault import make_key
 from tests.support.database.row_security import create_login, tenant_transaction
 from tests.support.factories import ClaimFactory, JobFactory

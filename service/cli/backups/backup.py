@@ -29,7 +29,7 @@ from schema.db.backup.load import load_database
 from schema.db.database import Transaction
 from schema.settings import Settings
 from schema.tables import METADATA
-from service.cli.bucket_file import BucketError, BucketFile, BucketTransfer, open_transfer
+from service.cli.backups.bucket_file import BucketError, BucketFile, BucketTransfer, open_transfer
 from service.cli.options import COMMAND
 
 STREAM: Final = "-"
