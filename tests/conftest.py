@@ -5,8 +5,6 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import asyncpg
 import hypothesis
@@ -19,7 +17,7 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
-from tests.support.database.invariants import COUNTER_MISMATCHES
+from tests.support.database.database_pool import DatabasePool
 from tests.support.database.servers import run_postgres, run_valkey
 from tests.support.factories import FailFirstCommit, JobFactory
 from tests.support.subjects import ADA_ID
@@ -65,18 +63,17 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def database_pool(postgres_url: str) -> DatabasePool:
+    """The databases of the tests of this process."""
+    return DatabasePool(postgres_url)
+
+
 @pytest.fixture
-async def database_url(postgres_url: str) -> AsyncGenerator[str]:
+async def database_url(database_pool: DatabasePool) -> AsyncGenerator[str]:
     """A database of the test's own, at the newest revision."""
-    name = f"test_{uuid4().hex}"
-    template = urlsplit(postgres_url).path.lstrip("/")
-    await _execute_as_admin(
-        postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
-    )
-    url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-    yield url
-    await _assert_database_consistent(url)
-    await _execute_as_admin(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    async with database_pool.lend() as url:
+        yield url
 
 
 @pytest.fixture
@@ -159,21 +156,3 @@ def fail_first_commit(database_url: str) -> FailFirstCommit:
             await connection.close()
 
     return prepare
-
-
-async def _execute_as_admin(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(urlunsplit(urlsplit(url)._replace(path="/postgres")))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def _assert_database_consistent(url: str) -> None:
-    """Check after every test that each owed step has an owner, and that the counters are right."""
-    connection = await asyncpg.connect(url)
-    try:
-        assert await connection.fetch("SELECT * FROM v_unowned") == []
-        assert await connection.fetch(COUNTER_MISMATCHES) == []
-    finally:
-        await connection.close()

@@ -52,6 +52,7 @@ async def record_remote_id(
             worker="w",
             poll_after=timedelta(0),
         )
+        await run_end.record_stage(tx, claim.run_id, stage=stage, started_at=None, worker="w")
 
 
 async def give_up_launch(

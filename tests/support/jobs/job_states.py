@@ -51,6 +51,9 @@ class RunDriver:
                     worker="w",
                     poll_after=long,
                 )
+                await run_end.record_stage(
+                    tx, claim.run_id, stage="RUNNING", started_at=None, worker="w"
+                )
         return claim.run_id
 
     async def append_log(self, run_id: UUID, *lines: str) -> None:
