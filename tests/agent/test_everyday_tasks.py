@@ -16,7 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.agent.literal_agent import AgentRun, HostView, LiteralAgent
 from tests.support.stack import McpCaller
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.xdist_group("stack")]
 
 IMAGE = "python:3.12"
 RUN_TASK = "Run a command in a container"

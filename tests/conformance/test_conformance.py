@@ -20,7 +20,7 @@ from tests.interop import interop_page
 from tests.support.hub.fake_hub import FakeHub, run_fake_hub
 from tests.support.mcp.client import post_message
 
-pytestmark = [pytest.mark.xdist_group("conformance"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("conformance")]
 
 PASSED_RESULT, FAILED_RESULT = (
     ConformanceResult(1, (), ()),

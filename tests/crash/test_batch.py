@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from tests.crash.batch import CONCURRENCY, run_batches
 
 ITEMS: Final = 400
 """So many that a quick machine has not sent them all before the last kill."""
 
 
-@pytest.mark.timeout(120)
 async def test_every_item_has_one_outcome_however_often_the_worker_is_killed(
     tmp_path: Path,
 ) -> None:

@@ -22,7 +22,7 @@ from service.local.stack import Stack
 from tests.support.paths import REPOSITORY
 from tests.support.stack import without_worker
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 120
 
 
 def start_holdfast(*arguments: str, **environment: str) -> "subprocess.Popen[str]":

@@ -57,7 +57,6 @@ def hub_jobs(stack: Stack, name: str) -> list[dict[str, Any]]:
     return jobs
 
 
-@pytest.mark.timeout(180)
 async def test_a_new_version_takes_over_under_load(stack: Stack) -> None:
     """Old and new run side by side for a while; the old ones end by themselves, in time."""
     ports = find_free_port(), find_free_port()

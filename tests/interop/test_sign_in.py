@@ -20,7 +20,7 @@ from tests.support.oauth.mcp_client_auth import (
 )
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("stack")]
 
 LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 ALL_SCOPES = "openid profile jobs inference-api contribute-repos read-repos"

@@ -23,7 +23,7 @@ from tests.support.metrics import METRICS_TOKEN, Scrape, scrape
 from tests.support.paths import REPOSITORY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually, wait_until
 
-pytestmark = [pytest.mark.xdist_group("metrics"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("metrics")]
 
 OPERATE_DOCS: Final = REPOSITORY / "docs" / "operate"
 METRICS_PAGE: Final = REPOSITORY / "docs" / "metrics.md"

@@ -39,7 +39,6 @@ class CommandRunner:
         )
 
 
-@pytest.mark.timeout(180)
 async def test_a_person_is_exported_and_forgotten_and_can_come_back(
     alice: McpCaller, run_command: CommandRunner, tmp_path: Path
 ) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import httpx2
 import psutil
-import pytest
 
 from schema.db.database import Database
 from service.local.ports import find_free_port
@@ -21,7 +20,6 @@ from tests.operate.stops import StopReport, run_loaded_servers, stop_process, st
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 
 
-@pytest.mark.timeout(120)
 async def test_a_process_ends_within_its_grace_under_load_and_while_its_servers_hang(
     tmp_path: Path,
 ) -> None:

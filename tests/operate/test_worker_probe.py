@@ -121,7 +121,6 @@ async def test_the_status_shows_workers_queues_holds_and_last_errors(
         assert expected in status.stdout
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.xdist_group("stack")
 def test_a_real_worker_beats_and_is_found_by_its_probe(stack: Stack) -> None:
     """The whole way: a process of ours, its row, and the command of its supervisor."""

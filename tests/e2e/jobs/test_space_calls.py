@@ -12,7 +12,6 @@ from tests.support.stack import McpCaller
 
 pytestmark = [
     pytest.mark.xdist_group("stack"),
-    pytest.mark.timeout(150),  # for the first: Gradio may take a minute to start on a busy machine
 ]
 
 DOCUMENT = {"base64": "aGVsbG8=", "name": "hello.txt"}

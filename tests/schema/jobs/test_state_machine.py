@@ -371,7 +371,7 @@ class JobStateMachine(RuleBasedStateMachine):
         pytest.fail("the workers never come to rest")
 
 
-@pytest.mark.timeout(180)  # 8 s of work, but many round trips: it is slow beside other tests
+@pytest.mark.timeout(600)  # 8 s of work, but many round trips: it is slow beside other tests
 async def test_no_order_of_moves_breaks_a_promise(
     database: Database, database_url: str, vault: Vault
 ) -> None:

@@ -137,7 +137,6 @@ def make_mistakes(tool: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]
     return made
 
 
-@pytest.mark.timeout(120)
 async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service_url: str) -> None:
     """No traceback, no silence, no page of the mistake itself: its parts, and short."""
     tools = (await post_message(service_url, "tools/list")).json()["result"]["tools"]

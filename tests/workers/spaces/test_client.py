@@ -29,7 +29,6 @@ from workers.inputs.url_fetcher import Fetcher
 
 pytestmark = [
     pytest.mark.xdist_group("stack"),
-    pytest.mark.timeout(150),  # for the first: Gradio may take a minute to start on a busy machine
 ]
 
 GradioClient: Any = importlib.import_module("gradio_client").Client
