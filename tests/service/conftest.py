@@ -4,19 +4,30 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 import pytest
 
+from schema.jobs.tables import JobKind
 from schema.settings import Settings
-from service.app import create_app
+from service.app import assemble_app, build_all_tools
 from service.local.processes.os_account import OsAccount
+from service.mcp.prompts import build_prompts
+from service.mcp.tool import McpTool
 from tests.support.factories import StartService
 from tests.support.http_server import serve_app
 from tests.support.hub.fake_hub import FakeHub, run_fake_hub
 
 ORDINARY_ACCOUNT: Final = OsAccount("userns", 12345, 12345)
 """An account without the rights of root, which keeps its way to our files."""
+
+
+@cache
+def build_tools(retention: tuple[tuple[str, timedelta], ...]) -> list[McpTool]:
+    """Build the tools, once for all services of this process: their schemas take the longest."""
+    return build_all_tools(dict(retention).__getitem__)
 
 
 @pytest.fixture
@@ -32,9 +43,9 @@ def start_service(make_settings: Callable[..., Settings], fake_hub: FakeHub) -> 
 
     @contextmanager
     def run(*, at: int = 0, **overrides: Any) -> Generator[str]:
-        with serve_app(
-            create_app(make_settings(**{"hub_url": fake_hub.url, **overrides})), at
-        ) as url:
+        settings = make_settings(**{"hub_url": fake_hub.url, **overrides})
+        tools = build_tools(tuple((kind, settings.retention_of(kind)) for kind in JobKind))
+        with serve_app(assemble_app(settings, tools, build_prompts()), at) as url:
             yield url
 
     return run
