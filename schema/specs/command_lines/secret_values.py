@@ -31,7 +31,8 @@ _GAP: Final = r"(?:\\*[\"']|[\s,=])"
 """Between an option and its value, in a line or in a list."""
 _VALUE: Final = (
     r"(?P<quote>\\*[\"'])?(?![$…-])"
-    r"(?P<value>(?(quote)(?:(?!(?P=quote)).){1,4000}|(?:[^\s\"'\\]|\\\\|\\(?![ntr\"']))+))"
+    r"(?P<value>(?(quote)(?=(?:(?!(?P=quote))\W)*+\w)(?:(?!(?P=quote)).){1,4000}"
+    r"|(?!,)(?:[^\s\"'\\]|\\\\|\\(?![ntr\"']))+))"
 )
 """A value, unless it is a variable, or another option."""
 _HANDED_OVER: Final = re.compile(
@@ -40,16 +41,19 @@ _HANDED_OVER: Final = re.compile(
     re.DOTALL,
 )
 _ASSIGNED: Final = re.compile(
-    rf"(?<![\w$-])(?P<name>[A-Za-z_][\w-]*+)(?:=|\\*[\"']\s?:\s?){_VALUE}", re.DOTALL
+    rf"(?<![\w$-])(?P<name>[A-Za-z_][\w-]*+)(?:=|\\*[\"']{_GAP}{{0,4}}:{_GAP}{{0,8}}?){_VALUE}",
+    re.DOTALL,
 )
 _OPTION: Final = re.compile(
     rf"(?<![\w-])(?P<name>--[A-Za-z][\w-]*+){_GAP}{{1,8}}{_VALUE}", re.DOTALL
 )
 _HEADER: Final = re.compile(
-    rf"(?:(?<![\w-])(?:x-)?(?:authorization|(?:api|access|auth)[-_]?(?:key|token))\s?:\s?"
-    rf"(?:(?:bearer|basic|token)\s)?|\b(?:bearer|login)\s(?=\S{{16}})){_VALUE}",
+    rf"(?:(?<![\w-])(?:x-)?(?:authorization|(?:api|access|auth)[-_]?(?:key|token))\s?:"
+    rf"(?:{_GAP}{{0,8}}(?:bearer|basic|token){_GAP}{{1,8}}|{_GAP}{{0,8}}?)"
+    rf"|\b(?:bearer|login){_GAP}{{1,8}}(?=\S{{16}})){_VALUE}",
     re.IGNORECASE | re.DOTALL,
 )
+"""A header, also where a line was split into words, so that its value is a word of its own."""
 _KNOWN_TOKEN: Final = re.compile(
     r"(?<![A-Za-z0-9_])(?:sk-[\w-]{20,}|gh[pousr]_\w{30,}|github_pat_\w{30,}|xox[abp]-[\w-]{20,}"
     r"|AKIA[A-Z0-9]{16})",
