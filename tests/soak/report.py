@@ -188,6 +188,7 @@ def _plot_load(result: SoakResult, path: Path) -> None:
         at = [seconds / 60 for seconds, each in result.log.moments if each == name]
         calls.plot(at, [-0.6 * (row + 1)] * len(at), "|", markersize=9, label=name)
     calls.set_ylabel("calls per second")
+    calls.set_ylim(top=1.3 * calls.get_ylim()[1])  # room for the legend
     calls.legend(fontsize=8, ncols=4, loc="upper center")
     calls.set_title("Answered calls, and when something was done to the deployment")
     minutes = [seconds / 60 for seconds, *_ in result.samples.database]
