@@ -101,8 +101,9 @@ class JobEntry(EntryView):
         facts = [str(self.state), self.reason, None if self.hold is None else f"hold {self.hold}"]
         facts.append(None if self.exit_code is None else f"exit_code {self.exit_code}")
         if self.cost.so_far_usd:
-            facts.append(f"{format_usd(to_micro_usd(self.cost.so_far_usd))} so far")
-        if self.cost.ceiling_usd:
+            so_far = format_usd(to_micro_usd(self.cost.so_far_usd))
+            facts.append(f"it cost {so_far}" if self.cost.final else f"{so_far} so far")
+        if self.cost.ceiling_usd and not self.cost.final:
             ceiling = format_usd(to_micro_usd(self.cost.ceiling_usd), is_bound=True)
             facts.append(f"{ceiling} at most")
         facts.append(self.workspace_id)

@@ -7,6 +7,7 @@ import pytest
 
 from schema.jobs.tables import JobState
 from service.views.job_cost import describe_cost, summarize_cost
+from service.views.jobs import JobEntry
 from tests.support.jobs.job_statuses import NOW, make_status
 
 PRICES: dict[str, Any] = {
@@ -43,3 +44,24 @@ def test_what_waits_for_hardware_costs_nothing() -> None:
 
     assert summarize_cost(status).so_far_micro_usd == 0
     assert describe_cost(status) == ""
+
+
+@pytest.mark.parametrize(
+    ("settled", "words"),
+    [
+        ({}, "running, $0.01 so far, $0.30 at most"),
+        (
+            {"state": JobState.SUCCEEDED, "finished_at": NOW, "spent_micro_usd": 20_000},
+            "succeeded, it cost $0.02",
+        ),
+    ],
+)
+def test_a_line_of_a_list_says_what_a_finished_job_cost(
+    settled: dict[str, Any], words: str
+) -> None:
+    """It can cost nothing more, so its bound says nothing any more."""
+    status = make_status(**PRICES | {"started_at": NOW} | settled)
+
+    entry = JobEntry.summarize(status, "https://hub", None, max_summary_bytes=100)
+
+    assert entry.brief_facts == words
