@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from schema.common.errors import Invalid
 from schema.jobs.tables import JobKind
 from schema.settings import Settings
-from tests.support.paths import REPOSITORY
+from tests.support.paths import DOCS, REPOSITORY
 
 VALID_ENVIRONMENT = {
     "HOLDFAST_DATABASE_URL": "postgresql://u:p@h/d",
@@ -237,9 +237,9 @@ def test_the_example_of_a_settings_file_has_each_setting_with_its_default() -> N
             assert field.is_required() or field.default in {None, ()}, name
 
 
-def test_the_readme_lists_each_setting() -> None:
+def test_a_page_lists_each_setting() -> None:
     """It is where a setting is looked up."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
     table = text.partition("| setting (")[2].partition("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
 
