@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 import anyio
 import pytest
@@ -17,6 +18,22 @@ from schema.jobs.tables import JobKind, Reason
 from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID, BOB_ID
+
+# Rows as ten thousand launches have written them, which would take half a minute.
+_MULTIPLY_JOB: Final = """
+WITH copies AS (
+    INSERT INTO job
+    SELECT (jsonb_populate_record(job, jsonb_build_object('id', gen_random_uuid()))).*
+      FROM job CROSS JOIN generate_series(1, $1::int)
+    RETURNING *
+), payloads AS (
+    INSERT INTO job_payload (job_id, spec) SELECT id, '{}' FROM copies
+), events AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'created', state, 'test' FROM copies
+)
+UPDATE subject SET queued = queued + $1 WHERE id = (SELECT subject_id FROM copies LIMIT 1)
+"""
 
 
 @pytest.fixture
@@ -157,6 +174,22 @@ async def test_one_subject_leaves_a_slot_for_whoever_comes_next(
 
     assert held == {ADA_ID: slots * 3 // 4}
     assert [claim.subject_id for claim in served] == [bob_id]
+
+
+async def test_ten_thousand_queued_jobs_delay_another_subject_by_one_claim_at_most(
+    database: Database, bob_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """Though Bob was served last; a claim that was on its way already does not see his job."""
+    await make_job()
+    async with database.transaction() as tx:
+        await tx.execute(_MULTIPLY_JOB, 9_999)
+        await tx.execute("UPDATE subject SET last_served_at = now() WHERE id = $1", bob_id)
+    await make_job(subject_id=bob_id, namespace="bob")
+
+    rounds = [await claim_jobs(limit=8) for _ in range(2)]
+
+    assert bob_id in {claim.subject_id for claims in rounds for claim in claims}
+    assert ADA_ID in {claim.subject_id for claims in rounds for claim in claims}
 
 
 async def test_a_single_slot_is_anybodys(make_job: JobFactory, claim_jobs: ClaimFactory) -> None:
