@@ -47,7 +47,8 @@ WITH caller AS (
      WHERE subject_id = :subject_id
        AND (seen_at < now() - interval '5 minutes' OR (same AND grants <> :grants))
 )
-SELECT count(*) FROM kept
+SELECT EXISTS (SELECT FROM kept) AS is_kept,
+       EXISTS (SELECT FROM subject WHERE id = :subject_id AND hold = 'credentials') AS is_held
 """)
 
 _UPSERT_CREDENTIAL: Final = parse_statement("""
@@ -110,12 +111,22 @@ WITH refused AS (
 SELECT count(*) FROM refused
 """
 
+# A call may have brought a token since the look at the credential: the locks show what it wrote.
 _HOLD_SUBJECT: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT id FROM subject WHERE id = $1 FOR NO KEY UPDATE
+), lent AS MATERIALIZED (
+    SELECT state = 'valid' AND coalesce(expires_at > now(), true) AS is_usable
+      FROM credential
+     WHERE subject_id = (SELECT id FROM locked)
+       FOR UPDATE
+)
 UPDATE subject
    SET hold = 'credentials',
        held_at = now()
  WHERE id = $1
    AND hold IS NULL
+   AND NOT EXISTS (SELECT FROM lent WHERE is_usable)
 """
 
 _SELECT_CREDENTIAL: Final = """
@@ -181,7 +192,7 @@ async def save_credential(
     A stored token that is still valid stays if the new one allows less, or expires sooner.
     """
     token_sha = hashlib.sha256(token.reveal().encode()).digest()
-    is_kept = await tx.fetchval(
+    stored = await tx.fetchrow(
         *_UPSERT_SUBJECT.bind(
             subject_id=subject_id,
             name=name,
@@ -190,8 +201,35 @@ async def save_credential(
             expires_at=expires_at,
         )
     )
-    if is_kept:
-        return
+    assert stored is not None  # noqa: S101  # each of its columns is a subquery
+    if not stored["is_kept"]:
+        await _store_token(
+            tx,
+            vault,
+            subject_id=subject_id,
+            token=token,
+            token_sha=token_sha,
+            expires_at=expires_at,
+            grants=grants,
+            client=client,
+        )
+    # Also with a token that was kept: a worker that has met none may have held them since.
+    if stored["is_held"] or not stored["is_kept"]:
+        for statement in _RELEASE_HOLD:
+            await tx.execute(statement, subject_id)
+
+
+async def _store_token(
+    tx: Transaction,
+    vault: Vault,
+    *,
+    subject_id: str,
+    token: Secret,
+    token_sha: bytes,
+    expires_at: datetime | None,
+    grants: Sequence[str],
+    client: str | None,
+) -> None:
     sealed = vault.seal(token, owner=credential_owner(subject_id))
     version: int = await tx.fetchval(
         *_UPSERT_CREDENTIAL.bind(
@@ -205,8 +243,6 @@ async def save_credential(
     await audit.write_audit_entry(
         tx, AuditAction.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version
     )
-    for statement in _RELEASE_HOLD:
-        await tx.execute(statement, subject_id)
 
 
 async def load_token(tx: Transaction, vault: Vault, subject_id: str) -> DecryptedToken | None:

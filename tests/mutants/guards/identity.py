@@ -158,6 +158,8 @@ IDENTITY_GUARDS: Final = (
             "true AS alive",
         ),
         missing_holds=("        await tx.execute(_HOLD_SUBJECT, subject_id)\n", ""),
+        lent_meanwhile_does_not_hold=("AND NOT EXISTS (SELECT FROM lent WHERE is_usable)", ""),
+        kept_token_releases=('stored["is_held"] or not stored["is_kept"]', 'not stored["is_kept"]'),
         a_queued_job_keeps_the_token=("AND job.finished_at IS NULL)", "AND false)"),
         a_watched_namespace_keeps_the_token=("AND polled.due_at IS NOT NULL)", "AND false)"),
         a_caller_keeps_the_token=("seen_at < now() - interval '5 minutes'", "false"),

@@ -4,6 +4,7 @@ import os
 from base64 import b64encode
 from datetime import datetime, timedelta
 
+import anyio
 import pytest
 
 from schema.accounts import credentials
@@ -14,6 +15,7 @@ from schema.jobs import queries as job_queries
 from schema.jobs import run_launch
 from schema.jobs.queries import JobStatus
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID
 
 
@@ -109,6 +111,51 @@ async def test_the_refused_token_itself_is_taken_again_once_it_is_proved(
 
     async with database.transaction() as tx:
         assert await credentials.load_token(tx, vault, ada_id) is not None
+
+
+async def read_hold(database: Database) -> Hold | None:
+    async with database.transaction() as tx:
+        hold: Hold | None = await tx.fetchval("SELECT hold FROM subject WHERE id = $1", ADA_ID)
+    return hold
+
+
+async def test_a_worker_that_met_no_token_does_not_hold_whoever_brings_one_meanwhile(
+    database: Database, vault: Vault, ada_id: str
+) -> None:
+    """Between its look and its hold a call has lent one, and nothing would end that hold."""
+    async with database.transaction() as tx:
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
+
+    async def is_waiting() -> bool:
+        async with database.transaction() as tx:
+            return bool(
+                await tx.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            )
+
+    async with anyio.create_task_group() as group, database.transaction() as tx:
+        await credentials.save_credential(
+            tx, vault, subject_id=ada_id, name="ada", token=Secret("hf_ada"), expires_at=None
+        )
+        group.start_soon(read_lent_token, database, vault)
+        await eventually(is_waiting, bool)
+
+    assert await read_hold(database) is None
+    assert await read_lent_token(database, vault) == "hf_ada"
+
+
+async def test_a_token_that_is_kept_releases_a_hold_for_want_of_one(
+    database: Database, vault: Vault, ada_id: str
+) -> None:
+    """Whatever has held them: the token that their jobs have is one that their call has proved."""
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE subject SET hold = 'credentials', held_at = now()")
+
+    await lend_token(database, vault, "hf_ada")
+
+    assert await read_hold(database) is None
 
 
 async def test_a_late_refusal_of_a_replaced_token_changes_nothing(
