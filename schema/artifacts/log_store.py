@@ -16,6 +16,7 @@ _MAX_DROPPED_CHUNKS: Final = 64
 """How many chunks are dropped from a tail at a time; more than one append adds."""
 
 # The job is locked first, as everywhere: the foreign keys would lock it after its run.
+# With the end of its run the secrets of a job are deleted: whoever opens none then redacts nothing.
 _APPEND_LINES: Final = parse_statement("""
 WITH locked AS MATERIALIZED (
     SELECT id
@@ -28,6 +29,7 @@ WITH locked AS MATERIALIZED (
       FROM locked
      WHERE run.id = :run_id
        AND run.job_id = locked.id
+       AND run.state = 'bound'
        AND log_lines = :start_line
     RETURNING run.job_id
 ), counted AS (
@@ -175,7 +177,7 @@ async def append_lines(
     max_log_bytes: int,
     end_line: int | None = None,
 ) -> bool:
-    """Append lines of a run; false if they are in the log already.
+    """Append lines of a run; false if they are in the log already, or the run is over.
 
     Args:
         start_line: how many lines of the run were captured before these.

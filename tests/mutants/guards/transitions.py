@@ -347,5 +347,6 @@ TRANSITION_GUARDS: Final = (
         log_store,
         test_log_store,
         log_is_appended_once=("AND log_lines = :start_line", "AND :start_line >= 0"),
+        log_of_a_run_that_is_over_is_closed=("       AND run.state = 'bound'\n", ""),
     ),
 )

@@ -5,8 +5,10 @@ from datetime import timedelta
 from schema.artifacts import log_store
 from schema.artifacts.log_store import LogExtent
 from schema.db.database import Database
-from schema.jobs import run_launch
+from schema.jobs import run_end, run_launch
+from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
+from schema.jobs.tables import JobState
 from schema.settings import DEFAULT_LOG_BYTES
 from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.subjects import ADA_ID
@@ -51,6 +53,22 @@ async def test_what_two_workers_captured_is_kept_once(
     await append_lines(database, run, ["c"], already=2)
 
     assert await read_lines(database, run) == ["a", "b", "c"]
+
+
+async def test_nothing_is_appended_once_the_run_is_over(
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """The secrets of its job are deleted by then, so a late reader would redact nothing."""
+    await make_job()
+    run = await start_run(database, claim_jobs, "r1")
+    async with database.transaction() as tx:
+        await run_end.end_run(
+            tx, run.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w"
+        )
+
+    await append_lines(database, run, ["a secret"], already=0)
+
+    assert await read_lines(database, run) == []
 
 
 async def test_a_log_is_read_from_any_line_across_captures(
