@@ -15,14 +15,13 @@ from schema.db.sql import parse_statement
 
 BYTEA: Any = LargeBinary
 
-_UPSERT_FILES: Final = parse_statement("""
+_UPSERT_FILES: Final = """
 INSERT INTO job_file (job_id, subject_id, name, size_bytes, media_type, sha256, revision, uri,
                       content)
-SELECT job.id, job.subject_id, given.*
-  FROM job,
+SELECT owner.id, owner.subject_id, given.*
+  FROM owner,
        unnest(:names::text[], :sizes::bigint[], :media_types::text[], :digests::text[],
               :revisions::text[], :uris::text[], :contents::bytea[]) AS given
- WHERE job.id = :job_id
 ON CONFLICT (job_id, name) DO UPDATE
    SET size_bytes = excluded.size_bytes,
        media_type = excluded.media_type,
@@ -30,7 +29,29 @@ ON CONFLICT (job_id, name) DO UPDATE
        revision = excluded.revision,
        uri = excluded.uri,
        content = excluded.content
-""")
+"""
+
+_SAVE_FILES: Final = parse_statement(f"""
+WITH owner AS (
+    SELECT id, subject_id FROM job WHERE id = :job_id
+){_UPSERT_FILES}""")  # noqa: S608  # our own words
+
+# With the end of its run the secrets of a job are deleted: whoever opens none then redacts no name.
+# The job is locked first, as everywhere.
+_SAVE_RUN_FILES: Final = parse_statement(f"""
+WITH locked AS MATERIALIZED (
+    SELECT id, subject_id
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       FOR UPDATE
+), owner AS MATERIALIZED (
+    SELECT locked.*
+      FROM locked
+      JOIN remote_run AS run ON run.job_id = locked.id
+     WHERE run.id = :run_id
+       AND run.state = 'bound'
+       FOR UPDATE OF run
+){_UPSERT_FILES}""")  # noqa: S608  # our own words
 
 _LIST_JOB_FILES: Final = """
 SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
@@ -119,20 +140,27 @@ class NewJobFile:
 async def save_files(tx: Transaction, job_id: UUID, files: Iterable[NewJobFile]) -> None:
     """Save files of a job; a file of the same name is replaced."""
     new_files = list(files)
-    if not new_files:
-        return
-    await tx.execute(
-        *_UPSERT_FILES.bind(
-            job_id=job_id,
-            names=[file.name for file in new_files],
-            sizes=[file.size_bytes for file in new_files],
-            media_types=[file.media_type for file in new_files],
-            digests=[file.sha256 for file in new_files],
-            revisions=[file.revision for file in new_files],
-            uris=[file.uri for file in new_files],
-            contents=[file.content for file in new_files],
-        )
-    )
+    if new_files:
+        await tx.execute(*_SAVE_FILES.bind(job_id=job_id, **_as_columns(new_files)))
+
+
+async def save_run_files(tx: Transaction, run_id: UUID, files: Iterable[NewJobFile]) -> None:
+    """Save what a bound run left, before its end is recorded; nothing if it is over already."""
+    new_files = list(files)
+    if new_files:
+        await tx.execute(*_SAVE_RUN_FILES.bind(run_id=run_id, **_as_columns(new_files)))
+
+
+def _as_columns(files: list[NewJobFile]) -> dict[str, list[Any]]:
+    return {
+        "names": [file.name for file in files],
+        "sizes": [file.size_bytes for file in files],
+        "media_types": [file.media_type for file in files],
+        "digests": [file.sha256 for file in files],
+        "revisions": [file.revision for file in files],
+        "uris": [file.uri for file in files],
+        "contents": [file.content for file in files],
+    }
 
 
 async def list_job_files(tx: Transaction, subject_id: str, job_id: UUID) -> list[JobFile]:

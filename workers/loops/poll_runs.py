@@ -186,8 +186,8 @@ async def _update_run(
         if collected is not None:
             hit_failpoint("end.before")
             redacted = redact_run_result(collected.run_result, redactor)
+            await files.save_run_files(tx, run.id, collected.files)
             await run_end.end_run(tx, run.id, redacted, worker=worker.name)
-            await files.save_files(tx, run.job_id, collected.files)
             hit_failpoint("end.written")
         elif job is not None and stage is not None and stage != run.stage:
             await run_end.record_stage(

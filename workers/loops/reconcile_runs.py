@@ -194,8 +194,8 @@ async def _kill_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> 
     job_files = await outputs.collect_partial_outputs(worker, run, credential, redactor)
     async with worker.database.transaction() as tx:
         redacted = redact_run_result(run_result, redactor)
+        await files.save_run_files(tx, run.id, job_files)
         await run_end.end_run(tx, run.id, redacted, worker=worker.name)
-        await files.save_files(tx, run.job_id, job_files)
         hit_failpoint("kill.written")
     hit_failpoint("kill.committed")
     log.info("run.killed", stage=run_result.stage)

@@ -4,6 +4,7 @@ Tests that need faults wrap this application; none are built into it.
 """
 
 import os
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -135,6 +136,7 @@ async def serve_hub_emulator(
     """
     # hf_xet keeps a cache; this one must not mix with the one in the user's home.
     os.environ["HF_XET_CACHE"] = str(folder / "xet" / "cache")
+    os.environ["TMPDIR"] = str(_create_scratch_folder(folder))
     config = uvicorn.Config(
         create_hub_emulator(
             folder, quota=quota, scheduling_delay=scheduling_delay, flush_delay=flush_delay
@@ -159,6 +161,17 @@ class _HubServer(uvicorn.Server):
         if not self.should_exit:
             shutdown.end_within(shutdown.GRACE)
         super().handle_exit(sig, frame)
+
+
+def _create_scratch_folder(folder: Path) -> Path:
+    """Return an empty folder for what jobs and Spaces need while they run.
+
+    A Hub that was killed could not remove its files: the next one does.
+    """
+    scratch = folder / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
 
 
 async def _whoami(_: Request, user: LocalUser) -> Response:

@@ -46,7 +46,7 @@ OUTPUT_GUARDS: Final = (
         reconcile_runs,
         test_artifact_outputs,
         what_a_killed_job_left_is_kept=(
-            "        await files.save_files(tx, run.job_id, job_files)\n",
+            "        await files.save_run_files(tx, run.id, job_files)\n",
             "",
         ),
     ),

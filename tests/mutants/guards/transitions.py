@@ -3,11 +3,11 @@
 from typing import Final
 
 from schema.accounts import credentials, operator_actions
-from schema.artifacts import log_store
+from schema.artifacts import files, log_store
 from schema.jobs import deadlines, lifecycle, run_end, run_launch, work_queues
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.accounts import test_credentials, test_operator_actions
-from tests.schema.artifacts import test_log_store
+from tests.schema.artifacts import test_files, test_log_store
 from tests.schema.jobs import (
     test_deadlines,
     test_fair_claims,
@@ -348,5 +348,10 @@ TRANSITION_GUARDS: Final = (
         test_log_store,
         log_is_appended_once=("AND log_lines = :start_line", "AND :start_line >= 0"),
         log_of_a_run_that_is_over_is_closed=("       AND run.state = 'bound'\n", ""),
+    ),
+    *mutants_in_file(
+        files,
+        test_files,
+        nothing_is_saved_of_a_run_that_is_over=("       AND run.state = 'bound'\n", ""),
     ),
 )

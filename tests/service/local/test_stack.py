@@ -176,7 +176,7 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(installation: Ins
         assert _have_all_ended(children)
 
     with installation.running() as second:
-        assert second.url == first.url
+        assert _read_status(f"{second.url}/health/ready") == HTTPStatus.OK
 
 
 def test_a_second_supervisor_on_the_same_folder_is_told_so(installation: Installation) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
 from typing import Final
@@ -39,6 +40,7 @@ async def run_command(
                 "-S",
                 supervisor.__file__,
                 str(_memory_limit_bytes(flavor)),
+                tempfile.gettempdir(),
                 "--",
                 *command,
             ),

@@ -3,12 +3,12 @@
 It runs as a program of its own, with a pipe from the Hub as its standard input, and so imports the
 standard library only:
 
-    python -I -S supervisor.py BYTES -- PROGRAM ARGUMENTS...
+    python -I -S supervisor.py BYTES FOLDER -- PROGRAM ARGUMENTS...
 
-The program gets a home folder, a session, and at most BYTES of memory. It is killed when it ends,
-or when the pipe is closed: by a cancel, a timeout, or the kernel because the Hub is dead. Its
-session is killed with it, and on Linux also the processes that have left the session. The folder
-is removed last.
+The program gets a session, at most BYTES of memory, and a home folder in FOLDER that has one for
+its temporary files. It is killed when it ends, or when the pipe is closed: by a cancel, a timeout,
+or the kernel because the Hub is dead. Its session is killed with it, and on Linux also the
+processes that have left the session. Its home is removed last.
 """
 
 import ctypes
@@ -29,10 +29,10 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 def main() -> None:
     """Run the program, then end all its processes and exit with its exit code."""
-    memory_bytes, program = int(sys.argv[1]), sys.argv[3:]
+    memory_bytes, folder, program = int(sys.argv[1]), sys.argv[2], sys.argv[4:]
     # A process whose parent has died becomes our child, so we can reach all of them.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    with TemporaryDirectory(prefix="holdfast-job-", ignore_cleanup_errors=True) as home:
+    with TemporaryDirectory(prefix="job-", dir=folder, ignore_cleanup_errors=True) as home:
         supervisor_pid, child = os.getpid(), os.fork()
         if child == 0:
             _exec_program(program, home, memory_bytes, supervisor_pid)
@@ -59,7 +59,13 @@ def _exec_program(
     # Python ignores SIGPIPE, and the program would inherit that.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     _limit_memory(memory_bytes)
-    defaults = {"HOME": home, "PATH": f"{_link_interpreters(home)}:{_DEFAULT_PATH}"}
+    temporary = Path(home) / "tmp"
+    temporary.mkdir()
+    defaults = {
+        "HOME": home,
+        "PATH": f"{_link_interpreters(home)}:{_DEFAULT_PATH}",
+        "TMPDIR": str(temporary),
+    }
     try:
         os.execvpe(program[0], program, defaults | os.environ)  # noqa: S606  # becoming the program is the point
     except OSError as error:

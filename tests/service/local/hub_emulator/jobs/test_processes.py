@@ -69,6 +69,34 @@ def test_a_cancel_ends_the_process_and_its_children(
     assert (ended.status.stage, ended.finished_at) == ("CANCELED", None)
 
 
+def test_temporary_files_of_a_job_end_with_it(
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
+) -> None:
+    """A container takes its files with it; here nothing may stay on the machine."""
+    job = run_command(alice_api, "sh", "-c", "echo $HOME; mktemp")
+    log = stream_job_events(hub_emulator, job)
+    _, home, file = [Path(next(log)["data"]) for _ in range(3)]
+    log.close()
+
+    wait_until_over(alice_api, job)
+
+    assert home in file.parents
+    wait_until(lambda: not file.exists())
+
+
+def test_what_a_killed_hub_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Its jobs lived in its own folder, and not in one of the machine."""
+    with run_hub_emulator(tmp_path) as hub:
+        api = hub.api("alice")
+        _, home = wait_until_started(hub, run_command(api, "sh", "-c", FAMILY_SCRIPT))
+    left = home.parent / "left"
+    left.mkdir()
+
+    with run_hub_emulator(tmp_path):
+        assert left.is_relative_to(tmp_path)
+        assert not left.exists()
+
+
 def test_a_job_is_cancelled_before_it_ever_ran(alice_api: HfApi) -> None:
     """Nothing is started for somebody who has changed their mind."""
     job = run_command(alice_api, "true")
@@ -128,7 +156,7 @@ def test_a_supervisor_that_is_killed_takes_its_program_along(
 ) -> None:
     """Even a job that turns on its own keeper does not go on unwatched."""
     job = run_command(alice_api, "sh", "-c", "echo $$; echo $PPID; echo $HOME; exec sleep 600")
-    (program, keeper), home = wait_until_started(hub_emulator, job)
+    (program, keeper), _ = wait_until_started(hub_emulator, job)
 
     os.kill(keeper.pid, signal.SIGKILL)
 
@@ -137,8 +165,3 @@ def test_a_supervisor_that_is_killed_takes_its_program_along(
         wait_until_over(alice_api, job).status.message
         == "Job failed with exit code: 137. Reason: OOMKilled"
     )
-    # The keeper would have removed it.
-    for program_here in (home / "bin").iterdir():
-        program_here.unlink()
-    (home / "bin").rmdir()
-    home.rmdir()

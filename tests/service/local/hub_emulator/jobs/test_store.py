@@ -87,6 +87,7 @@ def test_nothing_of_this_machines_environment_reaches_a_job(alice_api: HfApi) ->
         "ACCELERATOR",
         "CPU_CORES",
         "MEMORY",
+        "TMPDIR",
     }
     assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == expected_names
     assert f"HOME={lines[-1]}" in lines
