@@ -1,5 +1,6 @@
-"""The page of the benchmarks, `docs/performance.md`, and its pictures."""
+"""The page of the benchmarks, `docs/performance.md`, and its picture."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -7,7 +8,8 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from tests.bench.comparison import Comparison, Rounds
+from tests.bench.comparison import Comparison, Rounds, format_number
+from tests.bench.scenario import Scenario
 
 mpl.use("Agg")  # draws into files; no window
 
@@ -16,15 +18,30 @@ _MEASURES: Final = {
     "submits_per_second": "submits per second, 16 callers",
     "ends_per_second": "no-op jobs per second, one worker",
     "wake_p50_ms": "submit to start, waiting worker, median",
-    "cpu_ms_per_job": "CPU time of the worker per no-op job",
+    "cpu_per_job_ms": "CPU time of the worker per no-op job",
     "calls_per_second": "tool calls per second, 8 connections",
+    "p50_ms": "one call over MCP, median",
+    "change_p95_ms": "committed change to answer, 95th percentile",
+    "connections": "connections of the process for notifications",
+    "job_status_p50_ms": "status of one job, median",
+    "list_jobs_p50_ms": "list of 20 jobs, median",
+    "list_by_label_p50_ms": "list of jobs by a label, median",
+    "claim_p50_ms": "claim of one job, median",
+    "recovery_seconds": "SIGKILL in a launch to a job that runs",
+    "hub_calls_percent": "calls of the Hub in one pass, in percent of the runs",
+    "database_seconds": "statements of one pass, for each 100,000 runs",
+    "cpu_percent": "CPU, in percent of one core",
+    "statements_per_second": "statements per second",
+    "ready_seconds": "start to the handle of the first job",
 }
+"""What a reader calls the measures that have a target."""
 _INTRODUCTION: Final = """\
 # Performance
 
-Written by `{command}`. Each number is a ratio of ours to the peer's in the same round, because the
-machines that measure are noisy: 1.0 is equal. Shown are the median of {rounds} rounds and the least
-and the most; the order is reversed in every other round. For times less is better, for rates more.
+Written by `{command}`. The machines that measure are noisy, so most targets are a multiple (x) of
+what a peer, or ours at another size, did in the same round: 1.0 is equal, for times less is better,
+for rates more. The others are a limit with a unit. Shown are the median of the rounds and the least
+and the most; the order is reversed in every other round.
 
 Ours does what it does in production: a job, its event, its idempotency key and its reservation in
 one durable transaction; row-level security; the check of the token; a lease for each attempt. The
@@ -37,22 +54,22 @@ def write_page(
     page: Path,
     *,
     command: str,
-    rounds: int,
     comparisons: list[Comparison],
-    measured: dict[str, Rounds],
+    measured: Iterable[tuple[Scenario, Rounds]],
 ) -> None:
     """Write the page, and a picture of the ratios beside it."""
     picture = page.parent / "images" / "performance.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    _plot(comparisons, picture)
+    ratios = [comparison for comparison in comparisons if comparison.target.is_ratio]
+    _plot(ratios, picture)
     met = sum(comparison.is_met for comparison in comparisons)
     lines = [
-        _INTRODUCTION.format(command=command, rounds=rounds),
+        _INTRODUCTION.format(command=command),
         f"{met} of {len(comparisons)} targets are met.",
         "",
-        "| what | ours | beside | target | ratio | least to most | |",
+        "| what | ours | beside | target | measured | least to most | |",
         "|---|---|---|---|---|---|---|",
-        *map(_format_row, comparisons),
+        *(f"| {' | '.join(format_row(comparison))} |" for comparison in comparisons),
         "",
         f"![Each ratio, and its target]({picture.relative_to(page.parent)})",
         "",
@@ -60,32 +77,41 @@ def write_page(
         "",
         "The medians of the rounds on this one machine, for a sense of scale.",
         "",
-        *(line for name, results in measured.items() for line in _format_rounds(name, results)),
+        *(line for scenario, rounds in measured for line in _format_rounds(scenario, rounds)),
     ]
     page.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
 
 
-def _format_row(comparison: Comparison) -> str:
-    target, ratios = comparison.target, comparison.ratios
+def format_row(comparison: Comparison) -> tuple[str, ...]:
+    """Write what was measured for a target: one cell for each column of the table."""
+    target, values = comparison.target, comparison.values
     return (
-        f"| {_MEASURES[target.measure]} | {target.ours} | {target.peer} "
-        f"| {target.sign} {target.limit:g} | {comparison.ratio:.2f} "
-        f"| {min(ratios):.2f} to {max(ratios):.2f} | {'met' if comparison.is_met else 'not met'} |"
+        _MEASURES[target.measure],
+        target.ours,
+        target.peer or "-",
+        target.requirement,
+        target.format_value(comparison.value),
+        f"{target.format_value(min(values))} to {target.format_value(max(values))}",
+        "met" if comparison.is_met else "not met",
     )
 
 
-def _format_rounds(name: str, rounds: Rounds) -> list[str]:
-    columns = [measure for measure in next(iter(rounds.values()))[0] if measure != "peer"]
+def _format_rounds(scenario: Scenario, rounds: Rounds) -> list[str]:
+    every_round = [each for results in rounds.values() for each in results]
+    columns = list(dict.fromkeys(measure for each in every_round for measure in each))
     head = " | ".join(column.replace("_", " ") for column in columns)
-    lines = [f"### {name}", "", f"| | {head} |", f"|---|{'---|' * len(columns)}"]
-    for peer, results in sorted(rounds.items()):
+    lines = [
+        *(f"### {scenario.title}", "", scenario.description, ""),
+        *(f"| | {head} |", f"|---|{'---|' * len(columns)}"),
+    ]
+    for name, results in sorted(rounds.items()):
         cells = [
-            f"{median(values):.2f}"
-            if (values := [each[column] for each in results if each[column]])
+            format_number(median(values))
+            if (values := [each[column] for each in results if each.get(column) is not None])
             else "·"
             for column in columns
         ]
-        lines.append(f"| {peer} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -96,8 +122,8 @@ def _plot(comparisons: list[Comparison], path: Path) -> None:
     figure, axis = drawn
     for row, comparison in enumerate(reversed(comparisons)):
         colour = "tab:green" if comparison.is_met else "tab:red"
-        axis.plot([min(comparison.ratios), max(comparison.ratios)], [row, row], color=colour)
-        axis.plot([comparison.ratio], [row], "o", color=colour)
+        axis.plot([min(comparison.values), max(comparison.values)], [row, row], color=colour)
+        axis.plot([comparison.value], [row], "o", color=colour)
         axis.plot([comparison.target.limit], [row], "|", color="black", markersize=16)
     axis.set_yticks(
         range(len(comparisons)),

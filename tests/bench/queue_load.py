@@ -55,7 +55,7 @@ class QueueResult:
     submit_p95_ms: float = 0.0
     submits_per_second: float = 0.0
     ends_per_second: float = 0.0
-    cpu_ms_per_job: float | None = None
+    cpu_per_job_ms: float | None = None
     wake_p50_ms: float = 0.0
     wake_p95_ms: float = 0.0
 
@@ -100,7 +100,7 @@ async def measure(queue: Queue, size: LoadSize) -> QueueResult:
     await queue.drain(total)
     result.ends_per_second = (SINK.runs - began_with) / (time.perf_counter() - started_at)
     if not queue.drains_while_submitting:
-        result.cpu_ms_per_job = (time.process_time() - cpu_before) * 1000 / total
+        result.cpu_per_job_ms = (time.process_time() - cpu_before) * 1000 / total
     wakes = [wake async for wake in _measure_wakes(queue, size.wakes)]
     result.wake_p50_ms = statistics.median(wakes)
     result.wake_p95_ms = statistics.quantiles(wakes, n=20)[-1]

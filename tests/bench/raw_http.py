@@ -7,6 +7,7 @@ that are measured.
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -54,17 +55,20 @@ class ToolCall:
         return f"POST {parts.path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
-async def measure_calls(call: ToolCall, *, connections: int, calls: int) -> list[float]:
-    """Make calls on a few connections side by side; return the milliseconds that each took."""
-    request = call.encode()
-    remaining = iter(range(calls))
+async def measure_calls(calls: Sequence[ToolCall], *, connections: int) -> list[float]:
+    """Make calls to one server, on a few connections side by side.
+
+    Returns:
+        The milliseconds that each call took.
+    """
+    requests = iter([call.encode() for call in calls])
+    parts = urlsplit(calls[0].url)
     durations: list[float] = []
 
     async def work() -> None:
-        parts = urlsplit(call.url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
-            for _ in remaining:
+            for request in requests:
                 started_at = time.perf_counter()
                 writer.write(request)
                 body = await _read_answer(reader)

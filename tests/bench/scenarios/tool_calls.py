@@ -9,9 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -22,8 +21,9 @@ from service.local.ports import find_free_port
 from service.local.stack import Stack
 from tests.bench import bare_server
 from tests.bench.comparison import Rounds, collect
-from tests.bench.queues import PEERS_FOLDER, PEERS_LOCK
 from tests.bench.raw_http import LEGACY, MODERN, ToolCall, measure_calls
+from tests.bench.scenario import BenchRun, Size
+from tests.bench.scenarios.queues import PEERS_FOLDER, PEERS_LOCK
 from tests.interop.python_environments import install_interpreter
 from tests.support.paths import REPOSITORY
 from tests.support.polling import wait_until
@@ -31,19 +31,20 @@ from tests.support.stack import without_worker
 
 CONNECTIONS: Final = 8
 _WARM_UP_CALLS: Final = 50
+_CALLS: Final = {Size.TINY: 20, Size.QUICK: 300, Size.FULL: 2000}
+_MANY_HANDLES: Final = 50
+"""As many as `job_status` takes in one call."""
 _JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["true"], "flavor": "cpu-basic"}
 
 
-def measure_tool_calls(
-    folder: Path, *, rounds: int, calls: int, report: Callable[[str], None]
-) -> Rounds:
+def measure_tool_calls(run: BenchRun) -> Rounds:
     """Measure every tool in both eras of the protocol, in every round."""
     results: list[tuple[str, dict[str, float]]] = []
     with ExitStack() as servers:
         # The limit of calls a minute would be reached in a second.
         environment = servers.enter_context(pytest.MonkeyPatch.context())
         environment.setenv("HOLDFAST_CALLS_PER_MINUTE", "0")
-        stack = servers.enter_context(Stack(folder, report=report))
+        stack = servers.enter_context(Stack(run.folder, report=run.report))
         servers.enter_context(without_worker(stack))  # the service alone is measured
         python = install_interpreter(PEERS_LOCK)
         fastmcp = [python, str(PEERS_FOLDER / "fastmcp_server.py")]
@@ -53,12 +54,18 @@ def measure_tool_calls(
             "FastMCP": servers.enter_context(_run_server(fastmcp)),
         }
         token = load_users(stack.folder / "hub")[0].token
-        for number in range(rounds):
+        endpoint = f"{stack.url}/mcp"
+        launch = ToolCall(endpoint, "launch_job", _JOB, LEGACY, token)
+        handles = [_launch(launch) for _ in range(_MANY_HANDLES)]
+        for number in range(run.rounds):
             for version in (LEGACY, MODERN):
-                chosen = _choose_calls(stack.url, token, urls, version)
+                chosen = _choose_calls(endpoint, token, handles, version) | {
+                    name: ToolCall(f"{url}/mcp", "empty", {}, version) for name, url in urls.items()
+                }
                 for name in sorted(chosen, reverse=bool(number % 2)):
-                    report(f"round {number + 1} of {rounds}: {name}, {version}")
-                    results.append((_name(name, version), _measure(chosen[name], calls)))
+                    run.report(f"round {number + 1} of {run.rounds}: {name}, {version}")
+                    measures = _measure(chosen[name], _CALLS[run.size])
+                    results.append((_name(name, version), measures))
     return collect(results)
 
 
@@ -67,16 +74,15 @@ def _name(name: str, version: str) -> str:
     return name if version == LEGACY else f"{name}, {version}"
 
 
-def _choose_calls(url: str, token: str, urls: dict[str, str], version: str) -> dict[str, ToolCall]:
-    endpoint = f"{url}/mcp"
-
+def _choose_calls(
+    endpoint: str, token: str, handles: list[str], version: str
+) -> dict[str, ToolCall]:
     def ours(tool: str, **arguments: Any) -> ToolCall:
         return ToolCall(endpoint, tool, arguments, version, token)
 
-    handle = _launch(ours("launch_job", **_JOB))
     return {
-        **{name: ToolCall(f"{each}/mcp", "empty", {}, version) for name, each in urls.items()},
-        "job_status": ours("job_status", job_ids=[handle]),
+        "job_status": ours("job_status", job_ids=handles[:1]),
+        "job_status of 50": ours("job_status", job_ids=handles),
         "list_jobs": ours("list_jobs", limit=20),
         "list_hardware": ours("list_hardware"),
         "dry_run": ours("launch_job", **_JOB, dry_run=True),
@@ -94,9 +100,9 @@ def _launch(call: ToolCall) -> str:
 
 
 def _measure(call: ToolCall, calls: int) -> dict[str, float]:
-    asyncio.run(measure_calls(call, connections=CONNECTIONS, calls=_WARM_UP_CALLS))
+    asyncio.run(measure_calls([call] * _WARM_UP_CALLS, connections=CONNECTIONS))
     started_at = time.perf_counter()
-    durations = asyncio.run(measure_calls(call, connections=CONNECTIONS, calls=calls))
+    durations = asyncio.run(measure_calls([call] * calls, connections=CONNECTIONS))
     return {
         "calls_per_second": calls / (time.perf_counter() - started_at),
         "p50_ms": statistics.median(durations),

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -18,24 +17,27 @@ import asyncpg
 
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
+from tests import bench
 from tests.bench import holdfast_queue
 from tests.bench.comparison import Rounds, collect
 from tests.bench.queue_load import LoadSize
+from tests.bench.scenario import BenchRun, Size
 from tests.interop.python_environments import install_interpreter
 from tests.support.paths import REPOSITORY
 
-PEERS_FOLDER: Final = Path(__file__).resolve().parent / "peers"
+PEERS_FOLDER: Final = Path(bench.__path__[0]).resolve() / "peers"
 PEERS_LOCK: Final = PEERS_FOLDER / "requirements-peers.lock"
 _PEERS: Final = ("procrastinate", "pgqueuer", "dbos", "arq", "docket")
 _SUBJECT_COUNTS: Final = (1, 20)
 _TIMEOUT_SECONDS: Final = 300
-QUICK_SIZE: Final = LoadSize(sequential=100, concurrent=600, callers=16, wakes=30)
-FULL_SIZE: Final = LoadSize(sequential=300, concurrent=3000, callers=16, wakes=60)
+_SIZES: Final = {
+    Size.TINY: LoadSize(sequential=20, concurrent=40, callers=16, wakes=5),
+    Size.QUICK: LoadSize(sequential=100, concurrent=600, callers=16, wakes=30),
+    Size.FULL: LoadSize(sequential=300, concurrent=3000, callers=16, wakes=60),
+}
 
 
-def measure_queues(
-    folder: Path, *, rounds: int, size: LoadSize, report: Callable[[str], None]
-) -> Rounds:
+def measure_queues(run: BenchRun) -> Rounds:
     """Measure every queue in every round.
 
     Raises:
@@ -46,17 +48,18 @@ def measure_queues(
         f"holdfast-{count}": [sys.executable, "-m", holdfast_queue.__name__, str(count)]
         for count in _SUBJECT_COUNTS
     } | {peer: [python, str(PEERS_FOLDER / "queue_peers.py"), peer] for peer in _PEERS}
-    postgres = Postgres(folder / "postgres", durable=True)
-    valkey = Valkey(folder / "valkey", durable=True)
+    load = json.dumps(asdict(_SIZES[run.size]))
+    postgres = Postgres(run.folder / "postgres", durable=True)
+    valkey = Valkey(run.folder / "valkey", durable=True)
     results: list[tuple[str, dict[str, Any]]] = []
     try:
         servers = postgres.start(), valkey.start()
-        for number in range(rounds):
+        for number in range(run.rounds):
             names = sorted(commands, reverse=bool(number % 2))
             for place, name in enumerate(names):
-                report(f"round {number + 1} of {rounds}: {name}")
+                run.report(f"round {number + 1} of {run.rounds}: {name}")
                 environment = _make_environment(servers, f"bench_{number}_{place}", place)
-                result = _run([*commands[name], json.dumps(asdict(size))], environment)
+                result = _run([*commands[name], load], environment)
                 results.append((result.pop("peer"), result))
     finally:
         valkey.stop()

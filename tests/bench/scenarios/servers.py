@@ -1,0 +1,106 @@
+"""Servers of one scenario, their settings, and processes of ours on them."""
+
+import asyncio
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from schema.accounts.row_security import DatabaseRole
+from schema.accounts.vault import Vault
+from schema.db import revisions
+from schema.db.database import Database
+from service.local.environment import service_environment
+from service.local.servers.postgres import Postgres
+from service.local.servers.valkey import Valkey
+from tests.support.programs import run_program
+
+_CONNECTIONS = 10
+"""Of a process to Postgres: the default of the product."""
+_NO_HUB = "http://127.0.0.1:9"
+"""Nobody answers there."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchServers:
+    """A durable Postgres whose database is up to date, and a Valkey."""
+
+    folder: Path
+    database_url: str
+    redis_url: str
+
+    @property
+    def postgres_log(self) -> Path:
+        """What Postgres has written."""
+        return self.folder / "postgres" / "postgres.log"
+
+    def make_environment(self, hub_url: str = _NO_HUB, **settings: str) -> dict[str, str]:
+        """Return the environment of a process of ours: the defaults of production.
+
+        Args:
+            hub_url: of the Hub and its router.
+            settings: others than the defaults, by the name of the variable.
+        """
+        return service_environment(
+            self.folder,
+            os.environ | {"HOLDFAST_ROUTER_URL": hub_url} | settings,
+            database_url=self.database_url,
+            redis_url=self.redis_url,
+            hub_url=hub_url,
+            hub_is_local=False,
+            public_url="http://127.0.0.1:1",
+        )
+
+    def make_vault(self) -> Vault:
+        """Return the vault of all processes on these servers."""
+        return Vault.from_key_ring(self.make_environment()["HOLDFAST_VAULT_KEYS"])
+
+    def open_database(self, role: DatabaseRole, *, url: str | None = None) -> Database:
+        """Return a database as a process of ours has it.
+
+        Args:
+            url: of another database of the server.
+        """
+        return Database(
+            url or self.database_url,
+            application_name="bench",
+            role=role,
+            max_connections=_CONNECTIONS,
+        )
+
+    def create_database(self, name: str) -> str:
+        """Create a database that is up to date and empty, and return its URL."""
+        asyncio.run(self._copy_database(name))
+        return f"{self.database_url.rpartition('/')[0]}/{name}"
+
+    async def _copy_database(self, name: str) -> None:
+        server, _, template = self.database_url.rpartition("/")
+        connection = await asyncpg.connect(f"{server}/postgres")
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def run_servers(folder: Path) -> Generator[BenchServers]:
+    """Run the servers for the length of a block."""
+    postgres = Postgres(folder / "postgres", durable=True)
+    valkey = Valkey(folder / "valkey", durable=True)
+    try:
+        servers = BenchServers(folder, postgres.start(), valkey.start())
+        revisions.upgrade_to_revision(servers.database_url)
+        yield servers
+    finally:
+        valkey.stop()
+        postgres.stop()
+
+
+@contextmanager
+def run_worker_process(environment: dict[str, str], log: Path) -> Generator[int]:
+    """Run a worker as a process for the length of a block; yield its id."""
+    with run_program("service", "worker", environment=environment, log=log) as process:
+        yield process.pid
