@@ -13,9 +13,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 
 if sys.version_info < (3, 11):  # noqa: UP036 - written for those that are
     sys.exit(f"Holdfast needs Python 3.11 or newer; {sys.executable} is older. Try python3.11.")
@@ -32,7 +34,9 @@ READY = VENV / ".holdfast-ready"
 """Contains what the environment was completed for, a line each; absent while it is changed."""
 CREATED_BY_US = VENV / ".holdfast-made"
 """Says that this file has created the environment, so an incomplete one may be deleted."""
+OWN_PACKAGES = ("schema", "service", "workers")
 _PROGRESS_INTERVAL_SECONDS = 5.0
+_MAX_INSTALLERS = 4
 
 
 def main() -> int:
@@ -120,7 +124,11 @@ def _install(lock: Path, folder: int) -> None:
     READY.unlink(missing_ok=True)
     packages = lock.read_text(encoding="utf-8").count("==")
     _report(f"Installing {packages} packages.")
-    _run([*installer, "--require-hashes", "-r", str(lock)], folder)
+    # Two that change what is there could delete what the other one has just written.
+    is_empty = not completed and CREATED_BY_US.exists()
+    with TemporaryDirectory() as drafts, _own_packages_compiled():
+        parts = _split_lock(lock, Path(drafts), _count_installers(installer) if is_empty else 1)
+        _run([[*installer, "--require-hashes", "-r", str(part)] for part in parts], folder)
     done = {LOCAL_LOCK, lock}  # the larger one has all of the smaller one
     READY.write_text("\n".join(map(_fingerprint, sorted(done))), encoding="utf-8")
     _report(f"Ready after {time.monotonic() - started_at:.0f} s.")
@@ -150,13 +158,16 @@ def _make_environment_by_hand() -> None:
 
 def _find_installer() -> list[str]:
     target = ["--python", str(PYTHON)]
+    # The lock is complete, so that nobody needs to read what each package requires.
+    options = ["--disable-pip-version-check", "install", "--no-deps"]
     for pip in ([sys.executable, "-m", "pip"], ["uv", "pip"], ["pip"], ["pip3"]):
         if pip[0] == "uv" and _works(["uv", "--version"]):
-            return ["uv", "pip", "install", *target]
+            compilation = ["--compile-bytecode"] if sys.dont_write_bytecode else []
+            return ["uv", "pip", "install", *target, "--no-deps", *compilation]
         if pip[0] != "uv" and _works([*pip, *target, "--version"]):
-            return [*pip, *target, "--disable-pip-version-check", "install"]
+            return [*pip, *target, *options]
     if _works([str(PYTHON), "-m", "ensurepip"]):
-        return [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
+        return [str(PYTHON), "-m", "pip", *options]
     sys.exit(
         "Nothing on this machine can install Python packages: there is no pip (22.3 or newer), no "
         "uv and no ensurepip. Install one of them, for example with `apt install python3-pip`, "
@@ -171,15 +182,59 @@ def _works(command: list[str]) -> bool:
         return False
 
 
-def _run(command: list[str], folder: int) -> None:
+def _count_installers(installer: list[str]) -> int:
+    # uv works in parallel by itself.
+    return 1 if installer[0] == "uv" else min(os.cpu_count() or 1, _MAX_INSTALLERS)
+
+
+def _split_lock(lock: Path, folder: Path, count: int) -> list[Path]:
+    """Write the packages of a lock to `count` files, for installers that work side by side."""
+    packages: list[str] = []
+    for line in lock.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.startswith((" ", "\t")):
+            packages[-1] += line
+        else:
+            packages.append(line)
+    parts = [folder / f"part-{number}.txt" for number in range(count)]
+    for number, part in enumerate(parts):
+        part.write_text("".join(packages[number::count]), encoding="utf-8")
+    return parts
+
+
+@contextmanager
+def _own_packages_compiled() -> Generator[None]:
+    """Compile our own modules while the block runs, where Python does not keep what it compiles.
+
+    pip does so for the packages. Else each of the processes of a start would compile them again.
+    """
+    if not sys.dont_write_bytecode:
+        yield
+        return
+    folders = [str(ROOT / package) for package in OWN_PACKAGES]
+    with subprocess.Popen(
+        [sys.executable, "-m", "compileall", "-q", *folders],
+        stdout=subprocess.DEVNULL,  # a clone of another account cannot be written to, nor need be
+        stderr=subprocess.DEVNULL,
+    ):
+        yield
+
+
+def _run(commands: list[list[str]], folder: int) -> None:
     # PIP_USER, or its equivalent in pip's settings, would install outside the environment.
     environment = os.environ | {"PIP_USER": "0"}
     started_at = time.monotonic()
-    with TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        # The installer holds the lock too: if we are killed, nobody changes what it still writes.
-        with subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, pass_fds=[folder]
-        ) as installer:
+    with ExitStack() as open_ones:
+        runs = []
+        for command in commands:
+            output = open_ones.enter_context(
+                TemporaryFile("w+", encoding="utf-8", errors="replace")
+            )
+            # It holds the lock too: if we are killed, nobody changes what it still writes.
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, pass_fds=[folder]
+            )
+            runs.append((open_ones.enter_context(process), output))
+        for installer, _ in runs:
             while True:
                 try:
                     installer.wait(_PROGRESS_INTERVAL_SECONDS)
@@ -187,12 +242,14 @@ def _run(command: list[str], folder: int) -> None:
                 except subprocess.TimeoutExpired:
                     elapsed = time.monotonic() - started_at
                     _report(f"Still installing, {elapsed:.0f} s so far.")
-        output.seek(0)
-        if installer.returncode != 0:
-            sys.exit(
-                f"{output.read()[-2000:]}\nThe installation failed; the lines above say why. Is "
-                f"the package index reachable (`pip config list`)? Then run the same command again."
-            )
+        for installer, output in runs:
+            output.seek(0)
+            if installer.returncode != 0:
+                sys.exit(
+                    f"{output.read()[-2000:]}\n"
+                    f"The installation failed; the lines above say why. Is the package index "
+                    f"reachable (`pip config list`)? Then run the same command again."
+                )
 
 
 def _report(sentence: str) -> None:

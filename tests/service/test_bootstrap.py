@@ -60,7 +60,9 @@ class Clone:
         about = f"{name}-{version}.dist-info"
         with ZipFile(wheel, "w") as archive:
             archive.writestr(f"{name}.py", f"VERSION = '{name} {version}'")
-            archive.writestr(f"{about}/METADATA", f"Name: {name}\nVersion: {version}\n")
+            # As the lock says what is installed, nobody looks for what a package says it needs.
+            metadata = f"Name: {name}\nVersion: {version}\nRequires-Dist: not-in-the-lock\n"
+            archive.writestr(f"{about}/METADATA", metadata)
             archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
             archive.writestr(f"{about}/RECORD", "")
         digest = sha256(wheel.read_bytes()).hexdigest()
@@ -135,6 +137,32 @@ def test_the_demo_installs_less_than_the_tests_need(clone: Clone) -> None:
     assert clone.run("up").err == ""
 
 
+def test_a_first_set_up_installs_side_by_side_and_a_later_one_does_not(clone: Clone) -> None:
+    """Most of the wait is work of one core; two installers that change packages could collide."""
+    log = clone.home / "installed"
+    write_packages = f"""for each; do last="$each"; done
+[ -f "$last" ] && echo $(sed 's/==.*//' "$last") >> {log}"""
+    pip = _use_another_pip(clone, write_packages)
+
+    first = clone.run("test", **pip)
+    side_by_side = sorted(log.read_text().splitlines())
+    log.unlink()
+    clone.lock("2")
+    second = clone.run("test", **pip)
+
+    assert (first.code, second.code) == (7, 7), first.err + second.err
+    assert side_by_side == ["tiny", "tool"] or os.cpu_count() == 1
+    assert log.read_text() == "tiny tool\n"
+
+
+def test_our_modules_are_compiled_where_python_keeps_nothing_that_it_compiles(clone: Clone) -> None:
+    """A start has five processes, and each would compile hundreds of modules again."""
+    clone.run("demo", PYTHONDONTWRITEBYTECODE="1")
+
+    command_line = clone.root / Path(cli_main.__file__).relative_to(REPOSITORY)
+    assert len(list((command_line.parent / "__pycache__").glob("main.*.pyc"))) == 1
+
+
 def test_a_changed_lock_is_installed(clone: Clone) -> None:
     """After `git pull` the same command brings the environment up to date."""
     clone.run("demo")
@@ -189,14 +217,7 @@ def test_two_first_runs_at_once_both_succeed(clone: Clone) -> None:
 
 def test_a_python_without_venv_and_pip_uses_what_is_on_the_path(clone: Clone) -> None:
     """Distributions strip both; another pip on the machine can still fill our environment."""
-    programs = clone.home / "bin"
-    programs.mkdir()
-    pip = programs / "pip"
-    pip.write_text(f'#!/bin/sh\nunset PYTHONPATH\nexec {BARE_PYTHON} -m pip "$@"\n')
-    pip.chmod(0o755)
-    stripped = _folder_without(clone.home, "pip", "ensurepip", "venv")
-
-    run = clone.run("demo", PYTHONPATH=str(stripped), PATH=str(programs))
+    run = clone.run("demo", **_use_another_pip(clone, ""))
 
     assert run.code == 7, run.err
     assert run.out == f"tiny 1 demo {clone.venv}\n"
@@ -262,6 +283,17 @@ def test_an_installed_package_does_not_set_anything_up(clone: Clone) -> None:
 
     assert (run.code, run.err) == (7, "")
     assert not clone.venv.exists()
+
+
+def _use_another_pip(clone: Clone, script: str) -> dict[str, str]:
+    """Return an environment with no pip but one on the path, which runs a shell script first."""
+    programs = clone.home / "bin"
+    programs.mkdir()
+    pip = programs / "pip"
+    pip.write_text(f'#!/bin/sh\nunset PYTHONPATH\n{script}\nexec {BARE_PYTHON} -m pip "$@"\n')
+    pip.chmod(0o755)
+    stripped = _folder_without(clone.home, "pip", "ensurepip", "venv")
+    return {"PYTHONPATH": str(stripped), "PATH": f"{programs}:{os.defpath}"}
 
 
 def _folder_without(folder: Path, *modules: str) -> Path:
