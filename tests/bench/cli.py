@@ -73,6 +73,8 @@ def main() -> int:
     ]
     if comparisons:
         console.print(_make_table(comparisons))
+    if options.size is Size.TINY:
+        console.print("Every number above is of a tiny run, and means nothing.")
     if options.json:
         options.json.write_text(json.dumps(_make_record(comparisons, measured), indent=1), "utf-8")
     if failed:

@@ -29,7 +29,7 @@ _MEASURES: Final = {
     "claim_p50_ms": "claim of one job, median",
     "recovery_seconds": "SIGKILL in a launch to a job that runs",
     "hub_calls_percent": "calls of the Hub in one pass, in percent of the runs",
-    "database_seconds": "statements of one pass, for each 100,000 runs",
+    "database_seconds": "one pass in seconds of one connection, for 100,000 runs",
     "cpu_percent": "CPU, in percent of one core",
     "statements_per_second": "statements per second",
     "ready_seconds": "start to the handle of the first job",

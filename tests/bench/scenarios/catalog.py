@@ -4,8 +4,14 @@ from typing import Final
 
 from tests.bench import comparison
 from tests.bench.scenario import Scenario
+from tests.bench.scenarios.batch import measure_batch
+from tests.bench.scenarios.first_start import measure_first_start
 from tests.bench.scenarios.growth import measure_growth
+from tests.bench.scenarios.idle import measure_idle
+from tests.bench.scenarios.launches import measure_launches
+from tests.bench.scenarios.observation import measure_observation
 from tests.bench.scenarios.queues import measure_queues
+from tests.bench.scenarios.recovery import measure_recovery
 from tests.bench.scenarios.retention import measure_retention
 from tests.bench.scenarios.tool_calls import measure_tool_calls
 from tests.bench.scenarios.waiters import measure_waiters
@@ -28,6 +34,14 @@ SCENARIOS: Final = (
         comparison.TOOL_TARGETS,
     ),
     Scenario(
+        "launches",
+        "Launches over HTTP",
+        "Launches of different jobs, durable, with the view of the job in the answer, beside a "
+        "tool of the same service that answers from memory after the same checks.",
+        measure_launches,
+        comparison.LAUNCH_TARGETS,
+    ),
+    Scenario(
         "waiters",
         "Waiters",
         "Calls of one service process wait for 200 jobs. Every job is changed once, as quickly as "
@@ -45,10 +59,54 @@ SCENARIOS: Final = (
         comparison.GROWTH_TARGETS,
     ),
     Scenario(
+        "recovery",
+        "Recovery",
+        "A worker gets SIGKILL when the Hub has created its job and nothing is written down yet. "
+        "Another one starts at once, and finds the job at the Hub; nothing is launched twice. All "
+        "settings are the defaults: most of it is the lease of 90 s. arq runs such a job again "
+        "when its key expires, after `job_timeout` (300 s) and 10 s.",
+        measure_recovery,
+        comparison.RECOVERY_TARGETS,
+    ),
+    Scenario(
+        "observation",
+        "Observation",
+        "One pass of a worker over open runs, 50 of each person, against a Hub that answers at "
+        "once. Runs that wait for hardware are only listed. Of runs that print, four logs of each "
+        "person are read as well. The time in the database is that of all connections in "
+        "transactions, as one connection would need it for 100,000 runs.",
+        measure_observation,
+        comparison.OBSERVATION_TARGETS,
+    ),
+    Scenario(
         "retention",
         "Retention",
         "A worker's deletion of jobs that are all past their retention, 500 in a transaction, with "
         "their requests, events, runs and costs. There is no target.",
         measure_retention,
+    ),
+    Scenario(
+        "idle",
+        "Idle worker",
+        "A worker process with nothing to do. BEGIN, COMMIT and ROLLBACK are not counted as "
+        "statements.",
+        measure_idle,
+        comparison.IDLE_TARGETS,
+    ),
+    Scenario(
+        "batch",
+        "Batch",
+        "One batch of short prompts with 32 calls at a time, against a router that answers at "
+        "once. There is no target.",
+        measure_batch,
+    ),
+    Scenario(
+        "first_start",
+        "First start",
+        "`python3 -m service demo` until it prints the handle of its job, and until its end; the "
+        "job itself sleeps for 1.2 s. Cold is a fresh clone that has to install its packages, and "
+        "is measured in full runs only. Warm is a clone that is set up, with an empty data folder.",
+        measure_first_start,
+        comparison.FIRST_START_TARGETS,
     ),
 )

@@ -6,8 +6,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import asyncpg
+import psutil
 
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
@@ -16,11 +18,14 @@ from schema.db.database import Database
 from service.local.environment import service_environment
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
+from tests.support.polling import eventually
 from tests.support.programs import run_program
 
-_CONNECTIONS = 10
+APPLICATION_NAME: Final = "bench"
+"""Of the connections of this process."""
+_CONNECTIONS: Final = 10
 """Of a process to Postgres: the default of the product."""
-_NO_HUB = "http://127.0.0.1:9"
+_NO_HUB: Final = "http://127.0.0.1:9"
 """Nobody answers there."""
 
 
@@ -66,7 +71,7 @@ class BenchServers:
         """
         return Database(
             url or self.database_url,
-            application_name="bench",
+            application_name=APPLICATION_NAME,
             role=role,
             max_connections=_CONNECTIONS,
         )
@@ -100,7 +105,31 @@ def run_servers(folder: Path) -> Generator[BenchServers]:
 
 
 @contextmanager
-def run_worker_process(environment: dict[str, str], log: Path) -> Generator[int]:
-    """Run a worker as a process for the length of a block; yield its id."""
+def run_worker_process(
+    servers: BenchServers, environment: dict[str, str]
+) -> Generator[psutil.Process]:
+    """Run a worker as a process for the length of a block, which begins when it is at work."""
+    log = servers.folder / "worker.log"
     with run_program("service", "worker", environment=environment, log=log) as process:
-        yield process.pid
+        asyncio.run(_wait_for_heartbeat(servers, process.pid))
+        yield psutil.Process(process.pid)
+
+
+async def _wait_for_heartbeat(servers: BenchServers, pid: int) -> None:
+    async with servers.open_database(DatabaseRole.WORKER) as database:
+
+        async def find_heartbeat() -> bool:
+            async with database.transaction() as tx:
+                row: bool | None = await tx.fetchval(
+                    "SELECT true FROM worker_heartbeat WHERE name LIKE $1", f"%:{pid}"
+                )
+            return row is not None
+
+        await eventually(find_heartbeat, bool)
+
+
+def read_cpu_seconds(process: psutil.Process) -> float:
+    """Return how much CPU a process has used, of all cores together."""
+    times = process.cpu_times()
+    seconds: float = times.user + times.system
+    return seconds
