@@ -4,6 +4,7 @@ Statements are SQL and go to the driver (ADR 1): each transition is one round tr
 the rule that it enforces. The tables are declared with SQLModel, and rows are read into records.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -49,6 +50,8 @@ _ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)
 """How long a caller waits for a connection, unless the URL allows a new one more time."""
 _CLOSE_TIMEOUT: Final = timedelta(seconds=0.5)
 """How long the pool may take to close; a server that hangs would never let it."""
+_ROLLBACK_TIMEOUT: Final = timedelta(seconds=2)
+"""How long a server may take to roll back before its connection is closed instead."""
 _IDLE_LIFETIME: Final = timedelta(minutes=1)
 
 
@@ -70,6 +73,18 @@ _POOLER_REMEDY: Final = "set HOLDFAST_POOLED=1, if a pooler stands before the da
 _WALL_REMEDY: Final = (
     "switch row-level security on again for every table, and to take BYPASSRLS from the role"
 )
+# A commit lets go of its locks when it is on disk: 16 callers who lock one row would take turns at
+# the disk. This one lets go at once, and the answer waits for the disk together with the others. So
+# does the end of whoever has only read: what they saw may be on its way to the disk (ADR 24).
+_COMMIT: Final = """
+SET LOCAL synchronous_commit = off;
+COMMIT;
+SELECT CASE
+       WHEN pg_is_in_recovery() THEN NULL
+       WHEN pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()
+            OR current_setting('synchronous_standby_names') <> ''
+       THEN pg_logical_emit_message(true, 'holdfast', '') END
+"""
 _READ_WALL: Final = """
 SELECT current_user::text AS role,
        to_regclass('public.job') IS NOT NULL AS has_tables,
@@ -138,7 +153,7 @@ class Database:
         self._role = role
         self._is_wall_seen = role is None
         settings = _SESSION_SETTINGS | ({"role": str(role)} if role else {})  # no subclass: asyncpg
-        self._begin_sql = _begin_with(settings) if pooled else None
+        self._begin_sql = _begin_with(settings) if pooled else "BEGIN"
         self._acquire_timeout = max(_ACQUIRE_TIMEOUT, server.total_timeout(_ACQUIRE_TIMEOUT))
         connect: Any = partial(_connect, server)  # the stubs want each option of asyncpg by name
         self._pool = asyncpg.create_pool(
@@ -189,7 +204,7 @@ class Database:
                             await self._expect_wall(connection)
                         yield ReplayedTransaction(
                             connection,
-                            begin_sql=self._begin_sql or "BEGIN",
+                            begin_sql=self._begin_sql,
                             on_rollback=changes.clear,
                         )
                         committing = True
@@ -219,18 +234,13 @@ class Database:
     @asynccontextmanager
     async def _begin(self, connection: PoolConnectionProxy) -> AsyncGenerator[None]:
         """Begin a transaction, and end it; behind a pooler, with the settings of each of ours."""
-        if self._begin_sql is None:
-            async with connection.transaction():
-                yield
-            return
-        await connection.execute(self._begin_sql)  # one round trip
         try:
+            await connection.execute(self._begin_sql)  # one round trip
             yield
+            await connection.execute(_COMMIT)
         except BaseException:
-            if not connection.is_closed():
-                await connection.execute("ROLLBACK")
+            await _roll_back(connection)
             raise
-        await connection.execute("COMMIT")
 
     async def _expect_wall(self, connection: PoolConnectionProxy) -> None:
         """Check once what the role and row-level security really are.
@@ -297,6 +307,18 @@ async def _connect(server: PostgresServer, _: None, **kwargs: Any) -> asyncpg.Co
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as error:
         role = kwargs["server_settings"].get("role")
         raise RoleRefused(role, str(error)) from error
+
+
+async def _roll_back(connection: PoolConnectionProxy) -> None:
+    """End what is open on a connection, also if the caller was cancelled; else close it."""
+    if connection.is_closed():
+        return
+    with anyio.CancelScope(shield=True):
+        try:
+            async with asyncio.timeout(_ROLLBACK_TIMEOUT.total_seconds()):
+                await connection.execute("ROLLBACK")
+        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection.terminate()  # the server then rolls back, and the pool opens another
 
 
 def _begin_with(settings: Mapping[str, str]) -> str:
