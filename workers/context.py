@@ -16,6 +16,7 @@ from schema.common.errors import Unavailable
 from schema.common.observability.metrics import ProcessMetrics
 from schema.common.observability.tracing import Tracer
 from schema.db.database import Database, Transaction
+from schema.db.grouped_writes import GroupedWrites
 from schema.db.revisions import WrongRevision
 from schema.settings import Settings
 from workers.executor import Executor
@@ -95,6 +96,7 @@ class Worker:
     events: LoopEvents = field(default_factory=LoopEvents)
     metrics: ProcessMetrics = field(default_factory=ProcessMetrics)
     activity: WorkerActivity = field(default_factory=WorkerActivity)
+    grouped_writes: GroupedWrites = field(default_factory=GroupedWrites)
     clock: DatabaseClock = field(default_factory=DatabaseClock)
     tracer: Tracer | None = None
     """Makes spans, if there is a collector."""

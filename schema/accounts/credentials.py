@@ -91,12 +91,15 @@ _RELEASE_HOLD: Final = (
     """,
 )
 
+# The subject is locked first, as by a call that brings a token.
 _MARK_REFUSED: Final = """
-WITH refused AS (
+WITH locked AS MATERIALIZED (
+    SELECT id FROM subject WHERE id = $1 FOR NO KEY UPDATE
+), refused AS (
     UPDATE credential
        SET state = 'refused',
            updated_at = now()
-     WHERE subject_id = $1
+     WHERE subject_id = (SELECT id FROM locked)
        AND version = $2
        AND state = 'valid'
     RETURNING subject_id
@@ -245,6 +248,16 @@ async def _store_token(
     )
 
 
+def open_token(
+    vault: Vault, subject_id: str, *, sealed: bytes, version: int
+) -> DecryptedToken | None:
+    """Decrypt a token that was read with a job; none if its key has left the ring."""
+    try:
+        return DecryptedToken(vault.open(sealed, owner=credential_owner(subject_id)), version)
+    except Unsealable:
+        return None
+
+
 async def load_token(tx: Transaction, vault: Vault, subject_id: str) -> DecryptedToken | None:
     """Decrypt a subject's token for one call; without a usable one, hold their jobs."""
     row = await tx.fetchrow(_SELECT_CREDENTIAL, subject_id)
@@ -252,12 +265,10 @@ async def load_token(tx: Transaction, vault: Vault, subject_id: str) -> Decrypte
         await tx.execute(_HOLD_SUBJECT, subject_id)
         return None
     if row["alive"]:
-        try:
-            return DecryptedToken(
-                vault.open(row["sealed"], owner=credential_owner(subject_id)), row["version"]
-            )
-        except Unsealable:
-            log.exception("credential.unsealable", subject=subject_id)
+        token = open_token(vault, subject_id, sealed=row["sealed"], version=row["version"])
+        if token is not None:
+            return token
+        log.error("credential.unsealable", subject=subject_id)
     await mark_credential_refused(tx, subject_id, version=row["version"])
     return None
 

@@ -126,7 +126,18 @@ async def open_job_secrets(tx: Transaction, vault: Vault, job_id: UUID) -> dict[
     row = await tx.fetchrow(_SELECT_JOB_SECRETS, job_id)
     if row is None:
         return {}
-    return _open(vault, row["sealed"], owner=job_secrets_owner(row["subject_id"], job_id))
+    return open_sealed_job_secrets(vault, job_id, row["subject_id"], row["sealed"])
+
+
+def open_sealed_job_secrets(
+    vault: Vault, job_id: UUID, subject_id: str, sealed: bytes
+) -> dict[str, Secret]:
+    """Open the secrets of a job that were read with it.
+
+    Raises:
+        Unsealable: their key has left the ring.
+    """
+    return _open(vault, sealed, owner=job_secrets_owner(subject_id, job_id))
 
 
 async def open_schedule_secrets(

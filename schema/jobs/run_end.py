@@ -1,5 +1,6 @@
 """The end transitions of a remote run: ended, answered, absent, and arrived too late."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,12 +15,22 @@ from schema.jobs.tables import JobState, Reason
 
 # The Hub's clock may be hours off, so only spans are taken from it: when a run started is told from
 # when its request was sent, and from when it was seen to be over.
-_RECORD_END: Final = parse_statement("""
-WITH before AS MATERIALIZED (
-    SELECT job.id, job.state, cost.price_micro_usd, cost.ceiling_micro_usd
-      FROM job
+_RECORD_ENDS: Final = parse_statement("""
+WITH given AS MATERIALIZED (
+    SELECT *
+      FROM unnest(:run_ids::uuid[], :stages::text[], :states::text[], :reasons::text[],
+                  :messages::text[], :exit_codes::int[], :results::jsonb[],
+                  :run_durations::interval[], :times_to_start::interval[],
+                  :never_started::boolean[], :progress::jsonb[])
+           AS given (run_id, stage, state, reason, message, exit_code, result, run_duration,
+                     time_to_start, never_started, progress)
+), before AS MATERIALIZED (
+    SELECT job.id, job.state AS job_state, cost.price_micro_usd, cost.ceiling_micro_usd, given.*
+      FROM given
+      JOIN remote_run AS run ON run.id = given.run_id
+      JOIN job ON job.id = run.job_id
       LEFT JOIN job_cost AS cost ON cost.job_id = job.id
-     WHERE job.id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+     ORDER BY job.id
        FOR UPDATE OF job
 ), over AS (
     -- A started minute counts. The time is what upstream says. Without that it is what we saw, up
@@ -27,75 +38,84 @@ WITH before AS MATERIALIZED (
     -- clock is compared with a time of another.
     UPDATE remote_run AS run
        SET state = 'ended',
-           stage = :stage,
+           stage = before.stage,
            due_at = NULL,
            seen_at = now(),
            cost_micro_usd = CASE
-               WHEN :never_started AND run.stage IS DISTINCT FROM 'RUNNING'
+               WHEN before.never_started AND run.stage IS DISTINCT FROM 'RUNNING'
                THEN 0 * before.price_micro_usd
-               WHEN :run_duration::interval IS NOT NULL
+               WHEN before.run_duration IS NOT NULL
                THEN before.price_micro_usd
-                    * greatest(1, ceil(extract(epoch FROM :run_duration::interval) / 60))
+                    * greatest(1, ceil(extract(epoch FROM before.run_duration) / 60))
                ELSE least(before.ceiling_micro_usd,
                           before.price_micro_usd * greatest(1, ceil(extract(
                               epoch FROM now() - run.posted_at
-                                         - coalesce(:time_to_start::interval, '0')) / 60))) END
+                                         - coalesce(before.time_to_start, '0')) / 60))) END
       FROM before
      WHERE run.job_id = before.id
-       AND run.id = :run_id
+       AND run.id = before.run_id
        AND run.state = :expected_state
        AND (:only_if_lapsed::boolean IS FALSE OR run.due_at <= now())
-    RETURNING run.*, before.state = 'running' AND run.origin = 'ours' AS decides
+    RETURNING run.id, run.job_id, run.subject_id, run.namespace, run.origin, run.remote_id,
+              run.posted_at, run.cost_micro_usd, before.stage, before.state, before.reason,
+              before.message, before.exit_code, before.result, before.run_duration,
+              before.time_to_start, before.never_started, before.progress,
+              before.job_state = 'running' AND run.origin = 'ours' AS decides
 ), moved AS (
     UPDATE job
-       SET state = CASE WHEN over.decides THEN :state ELSE job.state END,
-           reason = CASE WHEN over.decides THEN :reason ELSE job.reason END,
-           message = CASE WHEN over.decides THEN :message ELSE job.message END,
-           exit_code = CASE WHEN over.decides THEN :exit_code ELSE job.exit_code END,
+       SET state = CASE WHEN over.decides THEN over.state ELSE job.state END,
+           reason = CASE WHEN over.decides THEN over.reason ELSE job.reason END,
+           message = CASE WHEN over.decides THEN over.message ELSE job.message END,
+           exit_code = CASE WHEN over.decides THEN over.exit_code ELSE job.exit_code END,
            started_at = coalesce(
                job.started_at,
-               CASE WHEN over.decides AND NOT :never_started
-                         AND coalesce(:time_to_start, :run_duration) IS NOT NULL
+               CASE WHEN over.decides AND NOT over.never_started
+                         AND coalesce(over.time_to_start, over.run_duration) IS NOT NULL
                     THEN greatest(over.posted_at, least(
-                        over.posted_at + :time_to_start, now() - :run_duration)) END),
+                        over.posted_at + over.time_to_start, now() - over.run_duration)) END),
            finished_at = CASE WHEN over.decides THEN now() ELSE job.finished_at END,
-           progress = CASE WHEN over.decides THEN coalesce(:progress, job.progress)
+           progress = CASE WHEN over.decides THEN coalesce(over.progress, job.progress)
                            ELSE job.progress END,
-           cancel_requested_at = CASE WHEN over.decides AND :state = 'cancelled' THEN now()
+           cancel_requested_at = CASE WHEN over.decides AND over.state = 'cancelled' THEN now()
                                       ELSE job.cancel_requested_at END,
            version = version + 1
       FROM over
      WHERE job.id = over.job_id
-    RETURNING job.*, over.decides, over.cost_micro_usd
+    RETURNING job.id, job.version, job.state, over.id AS run_id, over.decides, over.stage,
+              over.cost_micro_usd, over.result
 ), kept AS (
     UPDATE job_payload
-       SET result = :result
+       SET result = moved.result
       FROM moved
      WHERE job_payload.job_id = moved.id
        AND moved.decides
-       AND :result::jsonb IS NOT NULL
+       AND moved.result IS NOT NULL
 ), counted AS (
     UPDATE subject
-       SET active = active - 1
-      FROM over
-     WHERE subject.id = over.subject_id
-       AND over.origin = 'ours'
+       SET active = active - ended.runs
+      FROM (SELECT subject_id, count(*)::int AS runs
+              FROM over
+             WHERE origin = 'ours'
+             GROUP BY subject_id) AS ended
+     WHERE subject.id = ended.subject_id
 ), watched AS (
     -- It stays due: a last listing shows a second run with the label of one that is over.
     UPDATE poll_group AS polled
-       SET live = polled.live - 1
-      FROM over
-     WHERE polled.subject_id = over.subject_id
-       AND polled.namespace = over.namespace
-       AND over.remote_id IS NOT NULL
+       SET live = polled.live - ended.runs
+      FROM (SELECT subject_id, namespace, count(*)::int AS runs
+              FROM over
+             WHERE remote_id IS NOT NULL
+             GROUP BY subject_id, namespace) AS ended
+     WHERE polled.subject_id = ended.subject_id
+       AND polled.namespace = ended.namespace
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, 'ended', state, :worker,
-           jsonb_strip_nulls(jsonb_build_object('stage', :stage::text,
-                                                'cost_micro_usd', moved.cost_micro_usd))
+           jsonb_strip_nulls(jsonb_build_object('stage', stage,
+                                                'cost_micro_usd', cost_micro_usd))
       FROM moved
 )
-SELECT count(*) FILTER (WHERE decides) FROM moved
+SELECT run_id FROM moved WHERE decides
 """)
 
 _RECORD_STAGE: Final = parse_statement("""
@@ -309,8 +329,10 @@ async def end_run(tx: Transaction, run_id: UUID, run_result: RunResult, *, worke
     Returns:
         False if the job was final before, or another worker has recorded it.
     """
-    return await _record_end(
-        tx, run_id, run_result, worker=worker, expected_state="bound", only_if_lapsed=False
+    return bool(
+        await _record_ends(
+            tx, {run_id: run_result}, worker=worker, expected_state="bound", only_if_lapsed=False
+        )
     )
 
 
@@ -326,13 +348,26 @@ async def end_call(
 
     A worker whose lease lapsed finds the run over already.
     """
-    return await _record_end(
-        tx,
-        run_id,
-        run_result,
-        worker=worker,
-        expected_state="posting",
-        only_if_lapsed=only_if_lapsed,
+    return bool(
+        await _record_ends(
+            tx,
+            {run_id: run_result},
+            worker=worker,
+            expected_state="posting",
+            only_if_lapsed=only_if_lapsed,
+        )
+    )
+
+
+async def end_calls(
+    tx: Transaction, run_results: Mapping[UUID, RunResult], *, worker: str
+) -> set[UUID]:
+    """Record how calls of one subject went; return the runs whose jobs were not final before.
+
+    Of one subject, because two statements that lock several subjects could wait for each other.
+    """
+    return await _record_ends(
+        tx, run_results, worker=worker, expected_state="posting", only_if_lapsed=False
     )
 
 
@@ -410,31 +445,33 @@ async def record_surplus_run(
     return bool(await tx.fetchval(_RECORD_SURPLUS_RUN, run_id, remote_id, stage, worker))
 
 
-async def _record_end(
+async def _record_ends(
     tx: Transaction,
-    run_id: UUID,
-    run_result: RunResult,
+    run_results: Mapping[UUID, RunResult],
     *,
     worker: str,
     expected_state: str,
     only_if_lapsed: bool,
-) -> bool:
-    decided = await tx.fetchval(
-        *_RECORD_END.bind(
-            run_id=run_id,
+) -> set[UUID]:
+    results = list(run_results.values())
+    rows = await tx.fetch(
+        *_RECORD_ENDS.bind(
+            run_ids=list(run_results),
             expected_state=expected_state,
             only_if_lapsed=only_if_lapsed,
             worker=worker,
-            stage=run_result.stage,
-            state=run_result.state,
-            reason=run_result.reason,
-            message=run_result.message,
-            exit_code=run_result.exit_code,
-            result=run_result.result,
-            run_duration=run_result.run_duration,
-            time_to_start=run_result.time_to_start,
-            never_started=run_result.never_started,
-            progress=None if run_result.progress is None else asdict(run_result.progress),
+            stages=[result.stage for result in results],
+            states=[result.state for result in results],
+            reasons=[result.reason for result in results],
+            messages=[result.message for result in results],
+            exit_codes=[result.exit_code for result in results],
+            results=[result.result for result in results],
+            run_durations=[result.run_duration for result in results],
+            times_to_start=[result.time_to_start for result in results],
+            never_started=[result.never_started for result in results],
+            progress=[
+                None if result.progress is None else asdict(result.progress) for result in results
+            ],
         )
     )
-    return bool(decided)
+    return {row["run_id"] for row in rows}

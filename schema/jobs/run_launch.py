@@ -6,8 +6,8 @@ and only while that run is open: a job has at most one open run (`one_open_launc
 attempt cannot decide any more. The state of the run is the fence.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -111,21 +111,26 @@ WITH served AS MATERIALIZED (
 )
 SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.namespace,
        claimed.attempt, claimed.tries, claimed.labels, job_payload.spec,
-       origin.facts ->> 'request_id' AS request_id, origin.facts ->> 'traceparent' AS traceparent
+       origin.facts ->> 'request_id' AS request_id, origin.facts ->> 'traceparent' AS traceparent,
+       lent.sealed AS sealed_token, lent.version AS token_version, kept.sealed AS sealed_secrets
   FROM claimed LEFT JOIN job_event AS origin ON origin.job_id = claimed.id AND origin.version = 1
   JOIN intent ON intent.job_id = claimed.id
   JOIN job_payload ON job_payload.job_id = claimed.id
+  LEFT JOIN job_secret AS kept ON kept.job_id = claimed.id
+  LEFT JOIN credential AS lent ON lent.subject_id = claimed.subject_id
+   AND lent.state = 'valid' AND coalesce(lent.expires_at > now(), true)
 """)  # noqa: S608  # our own words
 
-_BEGIN_CALL: Final = """
+_BEGIN_CALLS: Final = """
 WITH before AS MATERIALIZED (
-    SELECT job.id
+    SELECT job.id, run.id AS run_id
       FROM job
       JOIN remote_run AS run ON run.job_id = job.id
-     WHERE run.id = $1
+     WHERE run.id = ANY($1::uuid[])
        AND run.state = 'posting'
        AND run.due_at > now()
        AND job.state = 'launching'
+     ORDER BY job.id
        FOR UPDATE OF job
 ), begun AS (
     UPDATE job
@@ -135,12 +140,12 @@ WITH before AS MATERIALIZED (
       FROM before
      WHERE job.id = before.id
        AND job.state = 'launching'
-    RETURNING job.*
+    RETURNING job.*, before.run_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor)
     SELECT id, version, 'begun', state, $2 FROM begun
 )
-SELECT count(*) FROM begun
+SELECT run_id FROM begun
 """
 
 _RENEW_LEASE: Final = """
@@ -286,16 +291,6 @@ SELECT subject.id
  LIMIT 50
 """)  # noqa: S608  # our own words
 
-_FIND_LAPSED_RUNS: Final = """
-SELECT run.id AS run_id, run.kind, job.state AS job_state
-  FROM remote_run AS run
-  JOIN job ON job.id = run.job_id
- WHERE run.state = 'posting'
-   AND run.due_at <= now()
- ORDER BY run.due_at
- LIMIT $1
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
@@ -312,6 +307,11 @@ class ClaimedJob:
     request_id: str | None = None
     traceparent: str | None = None
     """Both of the request that made the job; none if a schedule did, or if it made no span."""
+    sealed_token: bytes | None = field(default=None, repr=False)
+    """The token of its subject, as the vault sealed it; none if they have none that is usable."""
+    token_version: int | None = None
+    sealed_secrets: bytes | None = field(default=None, repr=False)
+    """Its secrets, as the vault sealed them; none if it has none."""
 
 
 async def claim(
@@ -354,9 +354,12 @@ async def claim(
     return [ClaimedJob(**row) for row in rows]
 
 
-async def begin_call(tx: Transaction, run_id: UUID, *, worker: str) -> bool:
-    """Record that a call is about to be sent; false if it must not be: cancelled, or lapsed."""
-    return bool(await tx.fetchval(_BEGIN_CALL, run_id, worker))
+async def begin_calls(tx: Transaction, run_ids: Sequence[UUID], *, worker: str) -> set[UUID]:
+    """Record that calls are about to be sent; return the runs of those that may be.
+
+    The others were cancelled, or their lease lapsed.
+    """
+    return {row["run_id"] for row in await tx.fetch(_BEGIN_CALLS, run_ids, worker)}
 
 
 async def renew_lease(tx: Transaction, run_id: UUID, *, lease: timedelta) -> bool:
@@ -480,21 +483,3 @@ async def find_waiting_subjects(tx: Transaction, kind: str) -> list[str]:
     """Return subjects with a job that a free slot would take, the longest unserved first."""
     rows = await tx.fetch(*_FIND_WAITING_SUBJECTS.bind(kind=kind))
     return [row["id"] for row in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class LapsedRun:
-    """A run whose worker stopped renewing its lease."""
-
-    run_id: UUID
-    kind: str
-    has_begun: bool
-    """Whether a call may have been sent; a create request always may."""
-
-
-async def find_lapsed_runs(tx: Transaction, *, limit: int = 50) -> list[LapsedRun]:
-    """Find the runs whose lease lapsed; the transition that follows compares again."""
-    return [
-        LapsedRun(row["run_id"], row["kind"], row["job_state"] != "launching")
-        for row in await tx.fetch(_FIND_LAPSED_RUNS, limit)
-    ]

@@ -40,6 +40,17 @@ _MAY_ACT: Final = """(subject.hold IS NULL
                     WHERE credential.subject_id = subject.id
                       AND credential.state = 'valid'))"""
 
+_FIND_LAPSED_RUNS: Final = """
+SELECT run.id AS run_id, run.kind, job.state AS job_state
+  FROM remote_run AS run
+  JOIN job ON job.id = run.job_id
+ WHERE run.state = 'posting'
+   AND run.due_at <= now()
+ ORDER BY run.due_at
+ LIMIT $1
+"""
+
+
 _LEASE_DUE_RUNS: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT id, subject_id
@@ -195,6 +206,24 @@ class DueRun(RemoteRun):
     """What its job leaves behind, in the form of `schema.specs.outputs`."""
     outputs_in: str | None = None
     """Where the outputs go."""
+
+
+@dataclass(frozen=True, slots=True)
+class LapsedRun:
+    """A run whose worker stopped renewing its lease."""
+
+    run_id: UUID
+    kind: str
+    has_begun: bool
+    """Whether a call may have been sent; a create request always may."""
+
+
+async def find_lapsed_runs(tx: Transaction, *, limit: int = 50) -> list[LapsedRun]:
+    """Find the runs whose lease lapsed; the transition that follows compares again."""
+    return [
+        LapsedRun(row["run_id"], row["kind"], row["job_state"] != "launching")
+        for row in await tx.fetch(_FIND_LAPSED_RUNS, limit)
+    ]
 
 
 async def lease_due_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[DueRun]:

@@ -6,7 +6,7 @@ what became of the request.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
 from schema.specs.hub_job import list_token_variables
 from workers.artifacts.redaction import Redactor
-from workers.attempts.db_retry import retry_transaction
+from workers.attempts.db_retry import retry_transaction, retry_while_unavailable
 from workers.attempts.progress import ProgressReporter
 from workers.context import Worker
 from workers.executor import (
@@ -76,9 +76,7 @@ async def run_attempt(
         hand_back: set when others wait for the slot of an executor that resumes.
     """
     database = worker.database
-    credential = await retry_transaction(
-        database, lambda tx: credentials.load_token(tx, worker.vault, claim.subject_id)
-    )
+    credential = await _open_token(worker, claim)
     if credential is None:
         await retry_transaction(
             database,
@@ -87,9 +85,7 @@ async def run_attempt(
             ),
         )
         return
-    secrets = await retry_transaction(
-        database, lambda tx: _open_secrets(tx, worker, claim, credential)
-    )
+    secrets = await _open_secrets(worker, claim, credential)
     if secrets is None:
         return
     hit_failpoint("launch.lent")
@@ -107,7 +103,7 @@ async def run_attempt(
             answer = await _execute(worker, executor, claim, credential, secrets, hand_back)
             outcome = redact_outcome(answer, Redactor(secrets, credential.token))
             hit_failpoint("launch.sent")
-        await retry_transaction(database, partial(record, outcome=outcome))
+        await _write_outcome(worker, claim, outcome, partial(record, outcome=outcome))
         hit_failpoint("launch.settled")
     except anyio.get_cancelled_exc_class():
         await worker.hand_back(partial(record, outcome=outcome))
@@ -236,31 +232,57 @@ async def _postpone_launch(
     )
 
 
+async def _open_token(worker: Worker, claim: ClaimedJob) -> DecryptedToken | None:
+    """Open the token that was claimed with a job; without a usable one, hold its subject."""
+    if claim.sealed_token is not None and claim.token_version is not None:
+        token = credentials.open_token(
+            worker.vault,
+            claim.subject_id,
+            sealed=claim.sealed_token,
+            version=claim.token_version,
+        )
+        if token is not None:
+            return token
+    return await retry_transaction(
+        worker.database, lambda tx: credentials.load_token(tx, worker.vault, claim.subject_id)
+    )
+
+
 async def _open_secrets(
-    tx: Transaction, worker: Worker, claim: ClaimedJob, credential: DecryptedToken
+    worker: Worker, claim: ClaimedJob, credential: DecryptedToken
 ) -> Mapping[str, Secret] | None:
     """Open the secrets of a job; fail the job if the key of one was lost: nobody can open it.
 
     A job may be given the token of its subject. That token is stored with the run, because the
     subject may have another one by the time the log is read.
     """
+    secrets: dict[str, Secret] = {}
     try:
-        secrets = await sealed_secrets.open_job_secrets(tx, worker.vault, claim.job_id)
-        if names := list_token_variables(claim.spec):
-            secrets |= dict.fromkeys(names, credential.token)
-            await sealed_secrets.save_run_secrets(
-                tx, worker.vault, claim.job_id, claim.run_id, claim.subject_id, secrets
+        if claim.sealed_secrets is not None:
+            secrets = sealed_secrets.open_sealed_job_secrets(
+                worker.vault, claim.job_id, claim.subject_id, claim.sealed_secrets
             )
     except Unsealable:
         log.exception("secrets.unsealable")
-        await run_launch.mark_not_created(
-            tx,
-            claim.run_id,
-            reason=Reason.INTERNAL,
-            message="Its secrets can no longer be decrypted: the server has lost their key.",
-            worker=worker.name,
+        await retry_transaction(
+            worker.database,
+            lambda tx: run_launch.mark_not_created(
+                tx,
+                claim.run_id,
+                reason=Reason.INTERNAL,
+                message="Its secrets can no longer be decrypted: the server has lost their key.",
+                worker=worker.name,
+            ),
         )
         return None
+    if names := list_token_variables(claim.spec):
+        secrets |= dict.fromkeys(names, credential.token)
+        await retry_transaction(
+            worker.database,
+            lambda tx: sealed_secrets.save_run_secrets(
+                tx, worker.vault, claim.job_id, claim.run_id, claim.subject_id, secrets
+            ),
+        )
     return secrets
 
 
@@ -269,8 +291,9 @@ async def _check_may_send(
 ) -> RetryLater | None:
     """Return why the request must not be sent; none if it may be."""
     if executor.is_call:
-        async with worker.database.transaction() as tx:
-            has_begun = await run_launch.begin_call(tx, claim.run_id, worker=worker.name)
+        has_begun = await worker.grouped_writes.submit(
+            worker.database, "begin", partial(_begin_calls, worker.name), claim.run_id
+        )
         if has_begun:
             return None
         return RetryLater("It was cancelled, or the worker was held up, before it was sent.")
@@ -279,6 +302,39 @@ async def _check_may_send(
         # Another worker may already be asking the Hub about this run, so it must not be created.
         return RetryLater("The worker was held up before it could send the request.")
     return None
+
+
+async def _begin_calls(worker: str, tx: Transaction, run_ids: list[UUID]) -> list[bool]:
+    begun = await run_launch.begin_calls(tx, run_ids, worker=worker)
+    return [run_id in begun for run_id in run_ids]
+
+
+async def _write_outcome(
+    worker: Worker,
+    claim: ClaimedJob,
+    outcome: Outcome,
+    record: Callable[[Transaction], Awaitable[None]],
+) -> None:
+    """Write down an outcome until the database has taken it; answers of a subject together."""
+    if not isinstance(outcome, Completed) or outcome.files:
+        await retry_transaction(worker.database, record)
+        return
+    ended = (claim.run_id, outcome.run_result)
+    await retry_while_unavailable(
+        lambda: worker.grouped_writes.submit(
+            worker.database, ("end", claim.subject_id), partial(_end_calls, worker.name), ended
+        )
+    )
+    log.info("attempt.settled", outcome=type(outcome).__name__)
+
+
+async def _end_calls(
+    worker: str, tx: Transaction, ended: list[tuple[UUID, RunResult]]
+) -> list[None]:
+    hit_failpoint("answer.before")
+    await run_end.end_calls(tx, dict(ended), worker=worker)
+    hit_failpoint("answer.written")
+    return [None] * len(ended)
 
 
 async def _execute(

@@ -20,10 +20,9 @@ from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.hub.client import HubError, HubRejected
 from schema.jobs import run_end, run_launch, work_queues
-from schema.jobs.run_launch import LapsedRun
 from schema.jobs.run_tables import RemoteRun, RunState
 from schema.jobs.tables import JobKind
-from schema.jobs.work_queues import DueRun
+from schema.jobs.work_queues import DueRun, LapsedRun
 from workers.artifacts import outputs
 from workers.artifacts.log_capture import capture_log, load_redactor, redact_run_result
 from workers.attempts.run import record_created, record_lost_call
@@ -61,7 +60,7 @@ async def _settle_lapsed_runs(worker: Worker) -> None:
     async with worker.database.transaction() as tx:
         # After a jump the workers that live have renewed their leases before one lease is over.
         jumped = await worker.clock.read_lead(tx, worker.settings.lease)
-        lapsed_runs = [] if jumped else await run_launch.find_lapsed_runs(tx)
+        lapsed_runs = [] if jumped else await work_queues.find_lapsed_runs(tx)
     for run in lapsed_runs:
         await _settle_lapsed_run(worker, run)
 

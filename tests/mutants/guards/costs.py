@@ -67,24 +67,24 @@ COST_GUARDS: Final = (
             "due_at = NULL",
         ),
         started_minutes_are_billed=(
-            "ceil(extract(epoch FROM :run_duration::interval) / 60)",
-            "floor(extract(epoch FROM :run_duration::interval) / 60)",
+            "ceil(extract(epoch FROM before.run_duration) / 60)",
+            "floor(extract(epoch FROM before.run_duration) / 60)",
         ),
         first_minute_is_billed=(
-            "greatest(1, ceil(extract(epoch FROM :run_duration",
-            "greatest(0, ceil(extract(epoch FROM :run_duration",
+            "greatest(1, ceil(extract(epoch FROM before.run_duration",
+            "greatest(0, ceil(extract(epoch FROM before.run_duration",
         ),
         never_started_is_free=(
-            "WHEN :never_started AND run.stage IS DISTINCT FROM 'RUNNING'",
-            "WHEN :never_started AND false",
+            "WHEN before.never_started AND run.stage IS DISTINCT FROM 'RUNNING'",
+            "WHEN before.never_started AND false",
         ),
         seen_running_is_billed=(
             "never_started AND run.stage IS DISTINCT FROM 'RUNNING'",
             "never_started",
         ),
         wait_is_not_billed=(
-            "- coalesce(:time_to_start::interval, '0')",
-            "- 0 * :time_to_start::interval",
+            "- coalesce(before.time_to_start, '0')",
+            "- 0 * before.time_to_start",
         ),
         our_own_times_are_bounded=(
             "least(before.ceiling_micro_usd,\n                          before.price",

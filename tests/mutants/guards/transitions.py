@@ -4,10 +4,12 @@ from typing import Final
 
 from schema.accounts import credentials, operator_actions
 from schema.artifacts import files, log_store
+from schema.db import database, grouped_writes
 from schema.jobs import deadlines, lifecycle, run_end, run_launch, work_queues
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.accounts import test_credentials, test_operator_actions
 from tests.schema.artifacts import test_files, test_log_store
+from tests.schema.db import test_durability, test_grouped_writes
 from tests.schema.jobs import (
     test_deadlines,
     test_fair_claims,
@@ -44,8 +46,8 @@ TRANSITION_GUARDS: Final = (
         run_end,
         test_run_end,
         end_takes_a_bound_run=(
-            "run.id = :run_id\n       AND run.state = :expected_state",
-            "run.id = :run_id AND (run.state = :expected_state OR run.kind = 'hub_job')",
+            "run.id = before.run_id\n       AND run.state = :expected_state",
+            "run.id = before.run_id AND (run.state = :expected_state OR run.kind = 'hub_job')",
         ),
         end_of_surplus_decides_nothing=("= 'running' AND run.origin = 'ours'", "= 'running'"),
         relaunch_only_once=("earlier.state = 'absent' OR earlier.origin = 'surplus'", "false"),
@@ -65,8 +67,8 @@ TRANSITION_GUARDS: Final = (
         run_end,
         test_run_launch,
         answer_takes_a_posting_call=(
-            "run.id = :run_id\n       AND run.state = :expected_state",
-            "run.id = :run_id AND (run.state = :expected_state OR run.kind <> 'hub_job')",
+            "run.id = before.run_id\n       AND run.state = :expected_state",
+            "run.id = before.run_id AND (run.state = :expected_state OR run.kind <> 'hub_job')",
         ),
         answer_of_a_lapsed_call=(
             "(:only_if_lapsed::boolean IS FALSE OR run.due_at <= now())",
@@ -96,8 +98,8 @@ TRANSITION_GUARDS: Final = (
         run_end,
         test_poll_runs,
         last_run_is_listed_after=(
-            "SET live = polled.live - 1\n",
-            "SET live = polled.live - 1, due_at = CASE WHEN polled.live > 1 THEN now() END\n",
+            "- ended.runs\n      FROM (SELECT subject_id, namespace",
+            "- ended.runs, due_at = NULL FROM (SELECT subject_id, namespace",
         ),
     ),
     *mutants_in_file(
@@ -323,8 +325,8 @@ TRANSITION_GUARDS: Final = (
         run_end,
         test_run_end,
         ended_event=(
-            "moved.cost_micro_usd))\n      FROM moved",
-            "moved.cost_micro_usd))\n      FROM moved WHERE false",
+            "'cost_micro_usd', cost_micro_usd))\n      FROM moved",
+            "'cost_micro_usd', cost_micro_usd))\n      FROM moved WHERE false",
         ),
         absent_event=(
             "'absent', state, :worker FROM moved",
@@ -334,8 +336,8 @@ TRANSITION_GUARDS: Final = (
             "('remote_id', $2::text)\n      FROM moved",
             "('remote_id', $2::text) FROM moved WHERE false",
         ),
-        end_counts=("active = active - 1\n      FROM over", "active = active FROM over"),
-        end_counts_the_live=("live = polled.live - 1", "live = polled.live"),
+        end_counts=("active = active - ended.runs", "active = active"),
+        end_counts_the_live=("live = polled.live - ended.runs", "live = polled.live"),
         late_arrival_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
     *mutants_in_file(
@@ -353,5 +355,28 @@ TRANSITION_GUARDS: Final = (
         files,
         test_files,
         nothing_is_saved_of_a_run_that_is_over=("       AND run.state = 'bound'\n", ""),
+    ),
+    # What is answered is on disk, and one write fails alone.
+    *mutants_in_file(
+        database,
+        test_durability,
+        answer_waits_for_the_disk=(
+            "       THEN pg_logical_emit_message(true, 'holdfast', '') END",
+            "       THEN NULL END",
+        ),
+    ),
+    *mutants_in_file(
+        grouped_writes,
+        test_grouped_writes,
+        one_write_fails_alone=("if len(waiting) == 1:", "if waiting:"),
+        group_has_no_job=(", context=Context()", ""),
+    ),
+    *mutants_in_file(
+        run_launch,
+        test_run_launch,
+        expired_token_is_not_claimed=(
+            " AND coalesce(lent.expires_at > now(), true)",
+            "",
+        ),
     ),
 )

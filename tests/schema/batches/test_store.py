@@ -55,7 +55,7 @@ async def begin_run(database: Database, claim: ClaimFactory) -> UUID:
     (claimed,) = await claim(JobKind.BATCH, lease=LEASE)
     assert isinstance(claimed, ClaimedJob)
     async with database.transaction() as tx:
-        assert await run_launch.begin_call(tx, claimed.run_id, worker="w1")
+        assert await run_launch.begin_calls(tx, [claimed.run_id], worker="w1")
     return claimed.run_id
 
 

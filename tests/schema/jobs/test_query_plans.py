@@ -186,7 +186,7 @@ HOT_CALLS: Final[Mapping[str, HotCall]] = {
         lambda tx, _: work_queues.list_bound_runs(tx, PollLease(BUSY_SUBJECT, "name", epoch=1)),
         *("ix_remote_run_live",),
     ),
-    "lapsed runs": as_worker(lambda tx, _: run_launch.find_lapsed_runs(tx), "ix_remote_run_due"),
+    "lapsed runs": as_worker(lambda tx, _: work_queues.find_lapsed_runs(tx), "ix_remote_run_due"),
     "jobs whose parents ended": as_worker(
         lambda tx, _: dependencies.release_waiting_jobs(tx, worker="w1"),
         *("ix_job_dependency_untold",),

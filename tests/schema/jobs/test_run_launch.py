@@ -4,9 +4,11 @@ import asyncio
 from datetime import timedelta
 
 from schema.accounts import credentials
+from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret, Vault
-from schema.db.database import Database
-from schema.jobs import lifecycle, run_end, run_launch
+from schema.billing.budgets import Rate
+from schema.db.database import Database, Transaction
+from schema.jobs import lifecycle, run_end, run_launch, work_queues
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.run_end import RunResult
@@ -165,7 +167,7 @@ async def test_a_lease_that_is_still_held_cannot_be_taken_over(
     (one,) = await claim_jobs()
 
     async with database.transaction() as tx:
-        assert await run_launch.find_lapsed_runs(tx) == []
+        assert await work_queues.find_lapsed_runs(tx) == []
         await run_launch.mark_unconfirmed(
             tx, one.run_id, cause="silent", worker="w2", only_if_lapsed=True
         )
@@ -186,7 +188,7 @@ async def test_the_lease_of_a_call_that_is_still_held_cannot_be_taken_over(
         await run_launch.mark_not_created(
             tx, one.run_id, reason=None, message="", worker="w2", only_if_lapsed=True
         )
-        assert await run_launch.begin_call(tx, one.run_id, worker="w1")
+        assert await run_launch.begin_calls(tx, [one.run_id], worker="w1")
         await run_end.end_call(tx, one.run_id, lost, worker="w2", only_if_lapsed=True)
 
     assert (await read_status(database, ada_id, one)).state is JobState.RUNNING
@@ -230,7 +232,7 @@ async def test_a_call_is_answered_once(
     await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim_jobs(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        await run_launch.begin_call(tx, one.run_id, worker="w1")
+        await run_launch.begin_calls(tx, [one.run_id], worker="w1")
         lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
         await run_end.end_call(tx, one.run_id, lost, worker="w2")
 
@@ -272,7 +274,7 @@ async def test_a_late_success_does_not_bring_a_cancelled_call_back(
     job = await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim_jobs(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        assert await run_launch.begin_call(tx, one.run_id, worker="w1")
+        assert await run_launch.begin_calls(tx, [one.run_id], worker="w1")
         await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     async with database.transaction() as tx:
@@ -293,14 +295,99 @@ async def test_a_call_is_begun_once_and_only_under_its_lease(
     (slept,) = await claim_jobs(JobKind.INFERENCE, lease=NO_LEASE)
 
     async with database.transaction() as tx:
-        assert not await run_launch.begin_call(tx, slept.run_id, worker="w1")
+        assert not await run_launch.begin_calls(tx, [slept.run_id], worker="w1")
         await run_launch.mark_not_created(
             tx, slept.run_id, reason=None, message="", worker="w2", only_if_lapsed=True
         )
     (awake,) = await claim_jobs(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        assert await run_launch.begin_call(tx, awake.run_id, worker="w2")
-        assert not await run_launch.begin_call(tx, awake.run_id, worker="w2")
+        assert await run_launch.begin_calls(tx, [awake.run_id], worker="w2")
+        assert not await run_launch.begin_calls(tx, [awake.run_id], worker="w2")
+
+
+async def test_calls_that_end_together_end_as_if_one_by_one(
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """Each gets its own result; one that was called off before stays what it is."""
+    rate = Rate(1_000_000, timedelta(minutes=1))
+    for _ in range(3):
+        await make_job(kind=JobKind.INFERENCE, rate=rate)
+    claims = await claim_jobs(JobKind.INFERENCE)
+    one, two, called_off = claims
+    run_ids = [claim.run_id for claim in claims]
+    async with database.transaction() as tx:
+        assert await run_launch.begin_calls(tx, run_ids, worker="w1") == set(run_ids)
+        await lifecycle.cancel_job(tx, called_off.job_id, subject_id=ada_id)
+        decided = await run_end.end_calls(
+            tx,
+            {
+                one.run_id: RunResult(JobState.SUCCEEDED, "ANSWERED", result={"text": "yes"}),
+                two.run_id: RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, "why"),
+                called_off.run_id: RunResult(JobState.SUCCEEDED, "ANSWERED", result={"text": "no"}),
+            },
+            worker="w1",
+        )
+        results = [await job_queries.get_job_result(tx, ada_id, each.job_id) for each in claims]
+        active, held, spent = await _read_counters(tx, ada_id)
+
+    states = [await read_status(database, ada_id, claim) for claim in claims]
+    assert decided == {one.run_id, two.run_id}
+    assert [(each.state, each.reason, each.message) for each in states] == [
+        (JobState.SUCCEEDED, None, None),
+        (JobState.FAILED, Reason.OUTCOME_UNKNOWN, "why"),
+        (JobState.CANCELLED, None, None),
+    ]
+    assert results == [{"text": "yes"}, None, None]
+    assert (active, held, spent) == (0, 0, 3_000_000)
+
+
+async def _read_counters(tx: Transaction, subject_id: str) -> tuple[int, int, int]:
+    row = await tx.fetchrow(
+        "SELECT active, held_micro_usd, spent_micro_usd FROM subject"
+        " JOIN spending ON spending.subject_id = subject.id WHERE subject.id = $1",
+        subject_id,
+    )
+    assert row is not None
+    return row["active"], row["held_micro_usd"], row["spent_micro_usd"]
+
+
+async def test_a_job_is_claimed_with_its_token_and_its_secrets_sealed(
+    database: Database,
+    vault: Vault,
+    ada_id: str,
+    make_job: JobFactory,
+    claim_jobs: ClaimFactory,
+) -> None:
+    """An attempt then needs no look at the database before it begins, and no log shows them."""
+    job = await make_job()
+    async with database.transaction() as tx:
+        await sealed_secrets.save_job_secrets(tx, vault, job.id, ada_id, {"KEY": Secret("s3cret")})
+
+    (claim,) = await claim_jobs()
+
+    assert claim.sealed_token is not None
+    assert claim.sealed_secrets is not None
+    token = credentials.open_token(
+        vault, ada_id, sealed=claim.sealed_token, version=claim.token_version or 0
+    )
+    assert token is not None
+    assert token.token.reveal() == "hf_ada"
+    opened = sealed_secrets.open_sealed_job_secrets(vault, job.id, ada_id, claim.sealed_secrets)
+    assert opened["KEY"].reveal() == "s3cret"
+    assert repr(claim.sealed_token) not in repr(claim)
+
+
+async def test_a_token_that_expired_is_not_claimed_with_a_job(
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """Whoever has none that is usable is held, which the attempt then finds out."""
+    await make_job()
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE credential SET expires_at = now() WHERE subject_id = $1", ada_id)
+
+    (claim,) = await claim_jobs()
+
+    assert claim.sealed_token is None
 
 
 async def test_counters_events_and_versions_agree_after_a_full_life(

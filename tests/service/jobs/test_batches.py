@@ -40,7 +40,7 @@ async def begin_batch(database: Database) -> UUID:
             tx, JobKind.BATCH, limit=1, worker="w1", lease=minute, settle_window=minute
         )
     async with database.transaction() as tx:
-        assert await run_launch.begin_call(tx, claimed.run_id, worker="w1")
+        assert await run_launch.begin_calls(tx, [claimed.run_id], worker="w1")
         await batch_store.advance_items(tx, claimed.run_id, max_new_items=4)
     return claimed.run_id
 

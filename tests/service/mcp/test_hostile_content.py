@@ -251,7 +251,7 @@ async def make_rows(
                 tx, JobKind.BATCH, limit=1, worker="w", lease=long, settle_window=long
             )
         async with database.transaction() as tx:
-            await run_launch.begin_call(tx, claim.run_id, worker="w")
+            await run_launch.begin_calls(tx, [claim.run_id], worker="w")
             await batch_store.advance_items(tx, claim.run_id, max_new_items=ITEM_COUNT)
             outcomes = [
                 ItemOutcome(n, ItemState.DONE, 1, {"text": "a"})

@@ -41,7 +41,7 @@ class RunDriver:
                 tx, kind, limit=1, worker="w", lease=long, settle_window=long
             )
             if kind is JobKind.INFERENCE:
-                await run_launch.begin_call(tx, claim.run_id, worker="w")
+                await run_launch.begin_calls(tx, [claim.run_id], worker="w")
             else:
                 await run_launch.record_remote_id(
                     tx,

@@ -90,8 +90,8 @@ class WorkerSteps:
             lent = await credentials.load_token(tx, self.vault, claim.subject_id)
             if lent is None:
                 return partial(_mark_not_created, claim=claim)
-            if kind is JobKind.INFERENCE and not await run_launch.begin_call(
-                tx, claim.run_id, worker="w"
+            if kind is JobKind.INFERENCE and not await run_launch.begin_calls(
+                tx, [claim.run_id], worker="w"
             ):
                 return partial(_mark_not_created, claim=claim)
         denials: dict[RequestOutcome, PendingWrite] = {
@@ -134,7 +134,7 @@ class WorkerSteps:
     async def take_over_silent_runs(self) -> None:
         """Take up the runs of workers that fell silent."""
         async with self.database.transaction() as tx:
-            silent = await run_launch.find_lapsed_runs(tx)
+            silent = await work_queues.find_lapsed_runs(tx)
         for run in silent:
             async with self.database.transaction() as tx:
                 if run.kind == JobKind.HUB_JOB:

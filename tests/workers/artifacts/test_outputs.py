@@ -329,11 +329,11 @@ async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
     lend_hub_token: Callable[[str], Awaitable[None]],
 ) -> None:
     """It says what is missing, before a job has run whose results would be lost."""
-    run = await make_run()
     only_jobs = [Permission.WRITE_JOBS]
     await lend_hub_token(
         next(user.token for user in outputs_hub.users if user.permissions == only_jobs)
     )
+    run = await make_run()
     before = list_job_ids(outputs_hub)
 
     await run.launch()
