@@ -352,17 +352,20 @@ async def _restart_postgres(stage: ScenarioContext) -> None:
 
 
 async def lend_token(stage: ScenarioContext) -> None:
-    """Lend the token of the one subject, as an authenticated call does."""
+    """Lend the token of the one subject, however often the database goes away meanwhile."""
     vault = Vault.from_key_ring(stage.environment["HOLDFAST_VAULT_KEYS"])
-    async with stage.database.transaction() as tx:
-        await credentials.save_credential(
-            tx,
-            vault,
-            subject_id=stage.user.id,
-            name="alice",
-            token=Secret(stage.user.token),
-            expires_at=None,
-        )
+    while True:
+        with suppress(Unavailable):
+            async with stage.database.transaction() as tx:
+                await credentials.save_credential(
+                    tx,
+                    vault,
+                    subject_id=stage.user.id,
+                    name="alice",
+                    token=Secret(stage.user.token),
+                    expires_at=None,
+                )
+            return
 
 
 async def submit_job(stage: ScenarioContext, kind: JobKind, spec: dict[str, Any]) -> UUID:
