@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO
 
 if sys.version_info < (3, 11):  # noqa: UP036 - written for those that are
     sys.exit(f"Holdfast needs Python 3.11 or newer; {sys.executable} is older. Try python3.11.")
@@ -224,7 +225,7 @@ def _run(commands: list[list[str]], folder: int) -> None:
     environment = os.environ | {"PIP_USER": "0"}
     started_at = time.monotonic()
     with ExitStack() as open_ones:
-        runs = []
+        runs: list[tuple[subprocess.Popen[bytes], IO[str]]] = []
         for command in commands:
             output = open_ones.enter_context(
                 TemporaryFile("w+", encoding="utf-8", errors="replace")
@@ -242,11 +243,11 @@ def _run(commands: list[list[str]], folder: int) -> None:
                 except subprocess.TimeoutExpired:
                     elapsed = time.monotonic() - started_at
                     _report(f"Still installing, {elapsed:.0f} s so far.")
-        for installer, output in runs:
-            output.seek(0)
+        for installer, messages in runs:
+            messages.seek(0)
             if installer.returncode != 0:
                 sys.exit(
-                    f"{output.read()[-2000:]}\n"
+                    f"{messages.read()[-2000:]}\n"
                     f"The installation failed; the lines above say why. Is the package index "
                     f"reachable (`pip config list`)? Then run the same command again."
                 )

@@ -9,22 +9,20 @@ in the same transaction, and a release that has that revision may go on (ADR 23)
     compatible_from   0001             0002            ◀── a release of 0001 is too old here
 """
 
+import ast
 import asyncio
 import random
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
 
 from schema.common.errors import HoldfastError, Unavailable
 from schema.common.observability.causes import describe_cause
@@ -32,6 +30,9 @@ from schema.common.urls.postgres import parse_postgres_url
 from schema.db.database import Transaction
 from schema.db.failures import explain_database_failure
 from schema.db.privileges import check_privileges
+
+if TYPE_CHECKING:  # no cycle: whoever only compares revisions does not wait for Alembic
+    from alembic.config import Config
 
 _CAN_READ_VERSION: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
 # A statement that needs no column: a database from before it is told to migrate, and no bug.
@@ -53,20 +54,26 @@ _LOCK_STATES: Final = frozenset(
 _LOCK_TRIES: Final = 60
 """About a minute."""
 _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
+_GLANCE_TIMEOUT: Final = timedelta(seconds=2)
 _SCHEMA: Final = Path(__file__).resolve().parent.parent
 
 log = structlog.stdlib.get_logger()
 
 
-def alembic_config(url: str | None = None) -> Config:
-    """Configure Alembic; migrations are beside `schema` in a clone, and inside of it in a wheel."""
-    packaged = _SCHEMA / "migrations"
+def alembic_config(url: str | None = None) -> "Config":
+    """Configure Alembic for the database of `url`."""
+    from alembic.config import Config  # noqa: PLC0415  # takes a fifth of a start; see above
+
     config = Config()
-    config.set_main_option(
-        "script_location", str(packaged if packaged.is_dir() else _SCHEMA.parent / "alembic")
-    )
+    config.set_main_option("script_location", str(_migrations_folder()))
     config.attributes["url"] = url
     return config
+
+
+def _migrations_folder() -> Path:
+    """Return the folder of the migrations: beside `schema` in a clone, inside of it in a wheel."""
+    packaged = _SCHEMA / "migrations"
+    return packaged if packaged.is_dir() else _SCHEMA.parent / "alembic"
 
 
 class CannotConnect(Unavailable):
@@ -115,16 +122,35 @@ class ReleaseTooOld(WrongRevision):
 @cache  # the migrations do not change while a process runs
 def head_revision() -> str:
     """Return the revision this code is written for."""
-    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    assert revision is not None  # noqa: S101  # there is a first migration
-    return revision
+    return find_head(_migrations_folder())
 
 
 @cache
 def known_revisions() -> frozenset[str]:
     """Return the revisions that this code has: that one, and all before it."""
-    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    return frozenset(script.revision for script in scripts)
+    return frozenset(revision for revision, _ in _read_revisions(_migrations_folder()))
+
+
+def find_head(migrations: Path) -> str:
+    """Return the revision of a folder of migrations that no other one follows."""
+    revisions = _read_revisions(migrations)
+    (head,) = {revision for revision, _ in revisions} - {before for _, before in revisions}
+    return head
+
+
+def _read_revisions(migrations: Path) -> list[tuple[str, str | None]]:
+    """Return each revision and the one before it, without Alembic and without running them."""
+    revisions: list[tuple[str, str | None]] = []
+    for path in (migrations / "versions").glob("*.py"):
+        values: dict[str, Any] = {}
+        for statement in ast.parse(path.read_bytes()).body:
+            match statement:
+                case ast.Assign([ast.Name("revision" | "down_revision" as name)], value):
+                    values[name] = ast.literal_eval(value)
+                case _:
+                    pass
+        revisions.append((values["revision"], values["down_revision"]))
+    return revisions
 
 
 def is_known_revision(revision: str) -> bool:
@@ -210,6 +236,9 @@ def upgrade_to_revision(url: str, revision: str = "head") -> str:
         MissingPrivileges: the login may not do what the revisions do; nothing was changed.
         CannotConnect: the database cannot be reached; nothing was changed since.
     """
+    from alembic.util import CommandError  # noqa: PLC0415  # as above
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  # as above
+
     try:
         if (later_revision := asyncio.run(_prepare_upgrade(url))) is not None:
             return later_revision
@@ -234,6 +263,9 @@ def _upgrade_when_unlocked(url: str, revision: str) -> None:
     A revision waits only half a second for a lock: whoever wants the table after it waits as long,
     and Postgres looks for a deadlock, and ends a transaction of a caller, only after a second.
     """
+    from alembic import command  # noqa: PLC0415  # as above
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  # as above
+
     for _ in range(_LOCK_TRIES - 1):
         try:
             return command.upgrade(alembic_config(url), revision)
@@ -246,14 +278,34 @@ def _upgrade_when_unlocked(url: str, revision: str) -> None:
     return command.upgrade(alembic_config(url), revision)
 
 
-async def _prepare_upgrade(url: str) -> str | None:
-    """Look whether this login may upgrade; return a later revision, which needs no upgrade."""
+async def is_up_to_date(url: str) -> bool:
+    """Tell whether an upgrade of the database would change nothing; False if nobody can say."""
+    try:
+        async with _connect(url, _GLANCE_TIMEOUT) as connection:
+            status = await read_revision_status(cast("Transaction", connection))
+    except (*CONNECT_ERRORS, asyncpg.PostgresError, asyncpg.InterfaceError, HoldfastError):
+        return False  # the upgrade says what is wrong
+    return status.current == status.expected
+
+
+@asynccontextmanager
+async def _connect(
+    url: str, timeout: timedelta = _CONNECT_TIMEOUT
+) -> AsyncGenerator[asyncpg.Connection]:
     connection = await parse_postgres_url(url).connect(
-        timeout=_CONNECT_TIMEOUT,
+        timeout=timeout,
         server_settings={"application_name": "holdfast-migrate"},
         statement_cache_size=0,
     )
     try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _prepare_upgrade(url: str) -> str | None:
+    """Look whether this login may upgrade; return a later revision, which needs no upgrade."""
+    async with _connect(url) as connection:
         status = await read_revision_status(cast("Transaction", connection))
         if status.is_newer:
             if problem := status.find_problem():
@@ -262,6 +314,4 @@ async def _prepare_upgrade(url: str) -> str | None:
             return status.current
         if status.current != status.expected:
             await check_privileges(connection, is_migrated=status.current is not None)
-    finally:
-        await connection.close()
     return None

@@ -1,5 +1,7 @@
 """The commands that start the local stack, `demo` and `up`, and how others find a stack.
 
+What a command needs only when its stack is up is imported while the servers start.
+
 Only this module and `service.cli.hub` import `service.local`. `service.cli.main` imports them when
 such a command runs, so `serve` and `worker` load nothing of it and the production image leaves it
 out.
@@ -8,16 +10,14 @@ out.
 import argparse
 import shlex
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import anyio
 from rich.console import Console
 
-from schema.accounts.row_security import open_worker_database
-from schema.accounts.vault import Vault
-from schema.accounts.vault_keys import compare_vault_keys, describe_missing_keys
 from schema.common.http import DEFAULT_PORT, LOOPBACK
-from service.cli import demo
 from service.cli.client_config import Connection
 from service.cli.options import COMMAND, DEFAULT_DATA_DIR
 from service.local.data_dir import HUB_FOLDER
@@ -31,7 +31,10 @@ from service.local.stack import Stack
 def run_demo(options: argparse.Namespace) -> int:
     """Run `holdfast demo`: start the stack, show one job from launch to result, and stop."""
     console = Console()
+    _import_meanwhile("service.cli.demo")
     with Stack(options.data, report=_build_reporter(console)) as stack:
+        from service.cli import demo  # noqa: PLC0415  # see above
+
         connection = _connect_as_local_user(stack.folder, stack.url)
         succeeded = anyio.run(demo.run_demo_job, console, connection, stack.database_url)
     _print_next_steps(console, options, "up", "connect")
@@ -41,6 +44,7 @@ def run_demo(options: argparse.Namespace) -> int:
 def run_up(options: argparse.Namespace) -> int:
     """Run `holdfast up`: start the stack and serve until Ctrl-C."""
     console = Console()
+    _import_meanwhile("schema.accounts.vault_keys")
     with Stack(
         options.data, report=_build_reporter(console), port=options.port, hub_url=options.hub
     ) as stack:
@@ -115,6 +119,13 @@ def find_stack_environment(data_dir: Path | None) -> Mapping[str, str] | None:
 
 async def _warn_of_missing_keys(console: Console, environment: Mapping[str, str]) -> None:
     """Say that the keys of the vault are not those that sealed what the database has."""
+    from schema.accounts.row_security import open_worker_database  # noqa: PLC0415  # see above
+    from schema.accounts.vault import Vault  # noqa: PLC0415
+    from schema.accounts.vault_keys import (  # noqa: PLC0415
+        compare_vault_keys,
+        describe_missing_keys,
+    )
+
     vault = Vault.from_key_ring(environment["HOLDFAST_VAULT_KEYS"])
     async with (
         open_worker_database(
@@ -124,6 +135,11 @@ async def _warn_of_missing_keys(console: Console, environment: Mapping[str, str]
     ):
         if missing := await compare_vault_keys(tx, vault):
             console.print(describe_missing_keys(missing), style="red", highlight=False)
+
+
+def _import_meanwhile(module: str) -> None:
+    """Import a module in a thread; an `import` of it later waits for the rest of that."""
+    Thread(target=import_module, args=(module,), daemon=True).start()
 
 
 def _connect_as_local_user(data_dir: Path, url: str) -> Connection:

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +17,45 @@ def start_on_stable_port(
     port_file: Path, start: Callable[[int], None], preferred: int | None = None
 ) -> int:
     """Start a server on its stable port; try again if another program takes the port first."""
-    for _ in range(_MAX_ATTEMPTS):
+    return begin_on_stable_port(port_file, lambda port: partial(start, port), preferred)()
+
+
+def begin_on_stable_port(
+    port_file: Path, begin: Callable[[int], Callable[[], None]], preferred: int | None = None
+) -> Callable[[], int]:
+    """Begin to start a server on its stable port.
+
+    Args:
+        port_file: where the port of the last start is.
+        begin: starts the server, and returns what waits until it is ready.
+        preferred: the port of a first start, if it is free.
+
+    Returns:
+        What waits, tries again if another program takes the port first, and returns the port.
+    """
+
+    def begin_once() -> tuple[int, Callable[[], None]]:
         port = choose_stable_port(port_file, preferred)
-        try:
-            start(port)
-        except CannotStart:
-            if is_port_free(port):
-                raise
-        else:
-            return port
-    raise CannotStart(f"Other programs took {_MAX_ATTEMPTS} loopback ports in a row. Try again.")
+        return port, begin(port)
+
+    port, wait = begin_once()
+
+    def finish(port: int = port, wait: Callable[[], None] = wait) -> int:
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                wait()
+            except CannotStart:
+                if is_port_free(port):
+                    raise
+            else:
+                return port
+            if attempt < _MAX_ATTEMPTS:
+                port, wait = begin_once()
+        raise CannotStart(
+            f"Other programs took {_MAX_ATTEMPTS} loopback ports in a row. Try again."
+        )
+
+    return finish
 
 
 def choose_stable_port(port_file: Path, preferred: int | None = None) -> int:

@@ -1,12 +1,14 @@
 """The supervisor of the local stack: it starts everything on one machine, and stops all of it.
 
-    lock ─▶ Valkey ─▶ Postgres ─▶ Hub ─▶ migrations ─▶ service + worker
+    lock ─┬─▶ Valkey ─▶ Postgres ─▶ migrations ─┬─▶ service + worker
+          └─▶ Hub ──────────────────────────────┘
 
 Each needs what is left of it. They stop in the opposite order, service and worker at the same time.
 Servers that the environment names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) are used and not
 started.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from http import HTTPStatus
@@ -25,10 +28,11 @@ from typing import Final, Self
 
 import service
 from schema.common.http import DEFAULT_PORT, LOOPBACK, open_listener
+from schema.db import revisions
 from service.local.data_dir import lock_data_dir
 from service.local.environment import child_environment, service_environment
 from service.local.last_start import LastStart
-from service.local.ports import start_on_stable_port
+from service.local.ports import begin_on_stable_port, start_on_stable_port
 from service.local.processes.child import Child, stop_side_by_side
 from service.local.processes.restart import RestartableServer, ServerRestarter
 from service.local.servers.postgres import Postgres
@@ -78,11 +82,12 @@ class Stack:
             cleanup.enter_context(lock_data_dir(self.folder))
             cleanup.enter_context(_termination_as_interrupt())
             (self.folder / "logs").mkdir(exist_ok=True)
+            wait_for_hub = self._begin_hub(cleanup)
             valkey = Valkey(self.folder / "valkey", durable=self._durable)
             postgres = Postgres(self.folder / "postgres", durable=self._durable)
             self.redis_url = self._find_or_start(cleanup, "REDIS_URL", valkey)
             self.database_url = self._find_or_start(cleanup, "DATABASE_URL", postgres)
-            self.hub_url = self._external_hub_url or self._start_hub(cleanup)
+            self.hub_url = wait_for_hub()
             self._start_service(cleanup)
             self._cleanup = cleanup.pop_all()
         return self
@@ -123,17 +128,26 @@ class Stack:
         self._servers.append(server)
         return url
 
-    def _start_hub(self, cleanup: ExitStack) -> str:
-        def start(port: int) -> None:
+    def _begin_hub(self, cleanup: ExitStack) -> Callable[[], str]:
+        """Begin to start the Hub; return what waits until it answers, and returns its URL."""
+        if (external_url := self._external_hub_url) is not None:
+            return lambda: external_url
+
+        def begin(port: int) -> Callable[[], None]:
             command = ("hub", "--port", str(port), "--data", str(self.folder))
             hub = self._create_child("hub", child_environment(self.folder, os.environ), *command)
             cleanup.callback(hub.stop)
             hub.start()
-            hub.wait_until(lambda: _accepts_connections(port), timeout=_START_TIMEOUT)
-            self._servers.append(hub)
+
+            def wait() -> None:
+                hub.wait_until(lambda: _accepts_connections(port), timeout=_START_TIMEOUT)
+                self._servers.append(hub)
+
+            return wait
 
         self._report("Starting the local Hub.")
-        return f"http://127.0.0.1:{start_on_stable_port(self.folder / 'hub.port', start)}"
+        finish = begin_on_stable_port(self.folder / "hub.port", begin)
+        return lambda: f"http://127.0.0.1:{finish()}"
 
     def _start_service(self, cleanup: ExitStack) -> None:
         def start(port: int) -> None:
@@ -148,7 +162,9 @@ class Stack:
                 public_url=self.url,
             )
             self._report("Bringing the database up to date.")
-            self._create_child("migrate", self.environment, "migrate").run(timeout=_START_TIMEOUT)
+            if not _is_up_to_date(self.database_url):
+                migrate = self._create_child("migrate", self.environment, "migrate")
+                migrate.run(timeout=_START_TIMEOUT)
             self._report(f"Starting the service on {self.url} and a worker.")
             server = self._create_child("service", self.environment, "serve", "--port", str(port))
             self._worker = self._create_child("worker", self.environment, "worker")
@@ -175,6 +191,13 @@ class Stack:
         command = [sys.executable, "-m", "service", *arguments]
         log = self.folder / "logs" / f"{name}.log"
         return Child(f"The {name}", command, environment, log, folder=_ROOT)
+
+
+def _is_up_to_date(database_url: str) -> bool:
+    """Say whether the database needs no migration: a process that finds this out takes a second."""
+    # In a thread of its own, because the caller's thread may run an event loop already.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, revisions.is_up_to_date(database_url)).result()
 
 
 def _accepts_connections(port: int) -> bool:

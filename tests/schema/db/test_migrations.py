@@ -154,6 +154,20 @@ def test_a_revision_runs_only_the_sql_of_its_own_folder() -> None:
     assert {path.name for path in sql.iterdir()} <= {script.revision for script in scripts}
 
 
+def test_the_revisions_are_read_as_alembic_reads_them(tmp_path: Path) -> None:
+    """Most processes only compare them, and do not wait until Alembic is loaded."""
+    directory = ScriptDirectory.from_config(revisions.alembic_config())
+    (tmp_path / "versions").mkdir()
+    for revision, before in [("0002", "0001"), ("0003", "0002"), ("0001", None)]:
+        path = tmp_path / "versions" / f"{revision}_what_it_does.py"
+        path.write_text(f"revision = {revision!r}\ndown_revision = {before!r}\n")
+    written = ScriptDirectory(str(tmp_path))
+
+    assert revisions.head_revision() == directory.get_current_head()
+    assert revisions.known_revisions() == {each.revision for each in directory.walk_revisions()}
+    assert revisions.find_head(tmp_path) == written.get_current_head() == "0003"
+
+
 def test_a_revision_says_which_releases_run_on_it() -> None:
     """One that says nothing, or takes an old release back, would stop or break processes."""
     directory = ScriptDirectory.from_config(revisions.alembic_config())

@@ -68,6 +68,27 @@ def test_a_production_command_loads_nothing_of_the_local_stack(command: str, mod
     assert not [name for name in loaded if name.startswith(("service.local", "service.cli.local"))]
 
 
+@pytest.mark.parametrize(
+    ("command", "slow_packages"),
+    [
+        ("serve", {"alembic"}),
+        ("worker", {"alembic", "mcp"}),
+        ("connect --data", {"alembic", "mcp", "sqlalchemy"}),
+    ],
+)
+def test_a_command_does_not_wait_for_packages_that_others_need(
+    command: str, slow_packages: set[str], tmp_path: Path
+) -> None:
+    """Each takes a tenth of a second or more; `up` and `demo` import what `connect` does first."""
+    if command.endswith("--data"):
+        command += f" {tmp_path}"
+    _, _, errors = run_holdfast(REPOSITORY, command, PYTHONPROFILEIMPORTTIME="1")
+
+    loaded = {line.rpartition("|")[2].strip() for line in errors.splitlines() if "|" in line}
+    assert loaded.isdisjoint(slow_packages)
+    assert loaded & {"service.cli.local", "workers.worker", "service.app"}
+
+
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate", "vault rotate", "doctor"])
 def test_the_image_has_what_a_production_command_needs(image: Path, command: str) -> None:
     """The first thing it misses is its settings, and not a module."""

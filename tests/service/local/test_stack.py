@@ -4,6 +4,7 @@ The database servers are real where they matter. The command line is a stand-in 
 same arguments, so what is proved here is the supervision; `tests/e2e` runs the real one.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -16,11 +17,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import psutil
 import pytest
 
 import schema
 import service
+from schema.db import revisions
 from service.cli import main as cli_main
 from service.local.errors import CannotStart
 from service.local.stack import Stack
@@ -76,6 +79,7 @@ class Installation:
     def __init__(self, root: Path) -> None:
         self.code = root / "code"
         self.folder = root / "kept"
+        shutil.copytree(REPOSITORY / "alembic", self.code / "alembic")
         for package in (schema, service):
             source = Path(next(iter(package.__path__)))
             shutil.copytree(
@@ -146,6 +150,22 @@ def _read_status(url: str) -> int:
         return connection.getresponse().status
 
 
+def _write_revision(folder: Path, revision: str) -> None:
+    """Write to the database of a running stack which revision it is at."""
+    port, password = ((folder / "postgres" / name).read_text() for name in ("port", "password"))
+
+    async def write() -> None:
+        connection = await asyncpg.connect(
+            f"postgresql://postgres:{password}@127.0.0.1:{port}/holdfast"
+        )
+        await connection.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num text)")
+        await connection.execute("DELETE FROM alembic_version")
+        await connection.execute("INSERT INTO alembic_version VALUES ($1)", revision)
+        await connection.close()
+
+    asyncio.run(write())
+
+
 def _have_all_ended(processes: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=20)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
@@ -166,6 +186,29 @@ def test_an_ordinary_end_leaves_nothing_running(
         assert supervisor.process.wait(30) == 0
 
     assert _have_all_ended(children)
+
+
+def test_a_start_migrates_only_a_database_that_needs_it(installation: Installation) -> None:
+    """The process that would find nothing to do takes a second of each start."""
+    log = installation.folder / "logs" / "migrate.log"
+    with installation.running():
+        assert log.read_text() == "this is migrate\n"
+        _write_revision(installation.folder, "0000")
+    with installation.running():
+        assert log.read_text() == "this is migrate\n" * 2
+        _write_revision(installation.folder, revisions.head_revision())
+    with installation.running():
+        assert log.read_text() == "this is migrate\n" * 2
+
+
+def test_the_hub_starts_beside_the_servers_of_which_it_needs_none(
+    installation: Installation,
+) -> None:
+    """A newcomer waits for the slower of them, not for one after the other."""
+    with installation.running() as supervisor:
+        sentences = [line.strip() for line in supervisor.said]
+
+    assert sentences.index("Starting the local Hub.") < sentences.index("Starting Postgres.")
 
 
 def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(installation: Installation) -> None:
