@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -106,6 +107,7 @@ def _measure(
             report(f"[bold]{scenario.title}[/]")
             folder = Path(parent) / scenario.name
             folder.mkdir()
+            started_at = time.monotonic()
             try:
                 rounds = scenario.measure(BenchRun(folder, size, report))
             # The others are measured all the same.
@@ -116,6 +118,7 @@ def _measure(
             measured.append((scenario, rounds))
             for name, results in sorted(rounds.items()):
                 report(f"  {name}: {results}")
+            report(f"  after {time.monotonic() - started_at:.0f} s")
     return measured, failed
 
 

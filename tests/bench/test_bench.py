@@ -1,14 +1,26 @@
 """The benchmarks' own arithmetic: targets, comparisons, the page, and the command line."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from schema.accounts.row_security import DatabaseRole
 from tests.bench import cli
 from tests.bench.comparison import Comparison, Rounds, Target, collect, compare, format_number
 from tests.bench.page import format_row, write_page
 from tests.bench.scenario import BenchRun, Scenario, Size
 from tests.bench.scenarios.catalog import SCENARIOS
+from tests.bench.scenarios.filled_tables import (
+    EVENTS_PER_JOB,
+    RARE_JOBS,
+    RARE_LABEL,
+    fill_finished_jobs,
+)
+from tests.bench.scenarios.observation import RUNS_PER_GROUP, fill_open_runs, measure_pass
+from tests.bench.scenarios.retention import prune_all
+from tests.bench.scenarios.servers import BenchServers
+from tests.bench.scenarios.simulated_hub import run_simulated_hub
 
 RATIO = Target("claim_p50_ms", "ours", "theirs", 1.5)
 RATE = Target("ends_per_second", "ours", "theirs", 2.0, is_rate=True)
@@ -154,3 +166,46 @@ def test_scenarios_are_chosen_by_their_names() -> None:
 def test_only_a_complete_run_replaces_the_page(arguments: list[str], page: Path | None) -> None:
     """What was not measured would be missing from it."""
     assert cli.parse_arguments(arguments).page == page
+
+
+@pytest.fixture
+def servers(tmp_path: Path, database_url: str, valkey_url: str) -> BenchServers:
+    """The servers of the tests, as a scenario has its own."""
+    return BenchServers(tmp_path, database_url, valkey_url)
+
+
+async def test_finished_jobs_are_written_whole_and_deleted_whole(servers: BenchServers) -> None:
+    """A new column or constraint is noticed here, and not at the end of an hour."""
+    count = 3 * RARE_JOBS
+    await fill_finished_jobs(
+        servers.database_url,
+        subject_id="bench",
+        count=count,
+        oldest=timedelta(days=60),
+        newest=timedelta(days=40),
+    )
+
+    async with (
+        servers.open_database(DatabaseRole.WORKER) as database,
+        database.transaction() as tx,
+    ):
+        rare = await tx.fetchval("SELECT count(*) FROM job WHERE labels @> $1", RARE_LABEL)
+        events = await tx.fetchval("SELECT count(*) FROM job_event")
+        is_told = await tx.fetchval(
+            "SELECT tgenabled = 'O' FROM pg_trigger WHERE tgname = 'tell_of_event'"
+        )
+    assert (rare, events, is_told) == (RARE_JOBS, EVENTS_PER_JOB * count, True)
+    measures = await prune_all(servers)
+    assert measures["jobs_per_second"] > 0
+
+
+async def test_a_pass_over_waiting_runs_makes_one_call_a_group(servers: BenchServers) -> None:
+    """The simulated Hub is one that the poll loop understands: it inspects and ends no run."""
+    groups = 2
+    await fill_open_runs(servers, servers.database_url, groups, "SCHEDULING")
+
+    with run_simulated_hub(jobs=RUNS_PER_GROUP, stage="SCHEDULING") as hub_url:
+        measures = await measure_pass(servers, servers.database_url, hub_url)
+
+    runs = groups * RUNS_PER_GROUP
+    assert (measures["runs"], measures["hub_calls_percent"]) == (runs, 100 * groups / runs)

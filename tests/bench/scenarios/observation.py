@@ -19,6 +19,7 @@ from schema.common.observability.metrics import HubRequest
 from schema.settings import Settings
 from tests.bench.comparison import Rounds
 from tests.bench.scenario import BenchRun, Size
+from tests.bench.scenarios.filled_tables import without_notices
 from tests.bench.scenarios.servers import APPLICATION_NAME, BenchServers, run_servers
 from tests.bench.scenarios.simulated_hub import run_simulated_hub
 from tests.support.polling import eventually
@@ -28,7 +29,7 @@ from workers.executors import discover_executors
 from workers.hub.client import open_hub_jobs_client
 from workers.loops.poll_runs import poll_runs
 
-_RUNS_PER_GROUP: Final = 50
+RUNS_PER_GROUP: Final = 50
 _WAITING_GROUPS: Final = {Size.TINY: 4, Size.QUICK: 200, Size.FULL: 2000}
 _RUNNING_GROUPS: Final = {Size.TINY: 4, Size.QUICK: 40, Size.FULL: 80}
 """Fewer: a worker waits a second for more lines of each log that it follows."""
@@ -45,16 +46,23 @@ SELECT gen_random_uuid(), subject.id, 'hub_job', subject.id, number::text, 'runn
   FROM subject, generate_series(0, $1::int - 1) AS number
 """,
     """
-INSERT INTO job_payload (job_id, spec)
-SELECT id, '{"image": "python:3.12", "command": ["true"], "timeout": 86400}' FROM job
-""",
-    """
 INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, state, remote_id, due_at,
                         absent_after, stage, posted_at, seen_at, deadline_at)
 SELECT gen_random_uuid(), id, subject_id, namespace, kind, 1, 'bound',
        namespace || '-' || title, NULL, now(), $1, now() - interval '1 hour', now(),
        now() + interval '1 day'
   FROM job
+""",
+    """
+INSERT INTO job_payload (job_id, spec)
+SELECT id, '{"image": "python:3.12", "command": ["true"], "timeout": 86400}' FROM job
+""",
+    """
+INSERT INTO job_event (job_id, version, kind, state, actor, at)
+SELECT id, event.version, event.kind, event.state, 'bench', created_at
+  FROM job,
+       (VALUES (1, 'created', 'queued'), (2, 'claimed', 'launching'), (3, 'bound', 'running'))
+           AS event (version, kind, state)
 """,
     """
 INSERT INTO poll_group (subject_id, namespace, live, due_at)
@@ -81,15 +89,21 @@ def measure_observation(run: BenchRun) -> Rounds:
             ("runs that wait for hardware", "SCHEDULING", _WAITING_GROUPS[run.size]),
             ("runs that print", "RUNNING", _RUNNING_GROUPS[run.size]),
         ):
-            run.report(f"{groups * _RUNS_PER_GROUP:,} {name}, in {groups:,} groups")
+            run.report(f"{groups * RUNS_PER_GROUP:,} {name}, in {groups:,} groups")
             url = servers.create_database(f"bench_{stage.lower()}")
-            asyncio.run(_fill(servers, url, groups, stage))
-            with run_simulated_hub(jobs=_RUNS_PER_GROUP, stage=stage) as hub_url:
-                rounds[name] = [asyncio.run(_measure_pass(servers, url, hub_url))]
+            asyncio.run(fill_open_runs(servers, url, groups, stage))
+            with run_simulated_hub(jobs=RUNS_PER_GROUP, stage=stage) as hub_url:
+                rounds[name] = [asyncio.run(measure_pass(servers, url, hub_url))]
     return rounds
 
 
-async def _fill(servers: BenchServers, url: str, groups: int, stage: str) -> None:
+async def fill_open_runs(servers: BenchServers, url: str, groups: int, stage: str) -> None:
+    """Write open runs in one stage, and analyze the tables.
+
+    Args:
+        url: of an empty database.
+        groups: how many people have `RUNS_PER_GROUP` of them each.
+    """
     vault = servers.make_vault()
     async with (
         servers.open_database(DatabaseRole.WORKER, url=url) as database,
@@ -106,19 +120,19 @@ async def _fill(servers: BenchServers, url: str, groups: int, stage: str) -> Non
             )
     connection = await asyncpg.connect(url)
     try:
-        async with connection.transaction():
-            jobs, payloads, runs, poll_groups, counts = _FILL
-            await connection.execute(jobs, _RUNS_PER_GROUP)
-            await connection.execute(payloads)
+        async with without_notices(connection):
+            jobs, runs, *others = _FILL
+            await connection.execute(jobs, RUNS_PER_GROUP)
             await connection.execute(runs, stage)
-            await connection.execute(poll_groups)
-            await connection.execute(counts)
+            for statement in others:
+                await connection.execute(statement)
         await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()
 
 
-async def _measure_pass(servers: BenchServers, url: str, hub_url: str) -> dict[str, float]:
+async def measure_pass(servers: BenchServers, url: str, hub_url: str) -> dict[str, float]:
+    """Poll every group once."""
     requests: Counter[str] = Counter()
 
     def count(request: HubRequest) -> None:

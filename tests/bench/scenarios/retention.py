@@ -39,10 +39,11 @@ def measure_retention(run: BenchRun) -> Rounds:
             )
         )
         run.report("deleting them")
-        return {f"{jobs:,} jobs": [asyncio.run(_prune(servers))]}
+        return {f"{jobs:,} jobs": [asyncio.run(prune_all(servers))]}
 
 
-async def _prune(servers: BenchServers) -> dict[str, float]:
+async def prune_all(servers: BenchServers) -> dict[str, float]:
+    """Delete every job; all have to be past their retention."""
     async with servers.open_database(DatabaseRole.WORKER) as database:
         jobs, rows = await _count_rows(database)
         started_at = time.perf_counter()

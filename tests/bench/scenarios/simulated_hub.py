@@ -10,6 +10,7 @@ job does. Every chat is answered with the same word.
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Generator
@@ -125,12 +126,8 @@ def run_simulated_hub(*, jobs: int = 0, stage: str = "RUNNING") -> Generator[str
 
 
 def _is_answering(port: int) -> bool:
-    async def connect() -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-
     with suppress(OSError):
-        asyncio.run(connect())
+        socket.create_connection(("127.0.0.1", port)).close()
         return True
     return False
 
