@@ -54,6 +54,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
+def describe_command(options: argparse.Namespace) -> str:
+    """Write the command that measures the same again."""
+    words = ["python3 -m tests.bench"]
+    if options.size is not Size.FULL:
+        words.append(f"--{options.size}")
+    if options.scenarios != SCENARIOS:
+        words.append(f"--only {','.join(scenario.name for scenario in options.scenarios)}")
+    return " ".join(words)
+
+
 def _find_scenarios(names: str) -> tuple[Scenario, ...]:
     by_name = {scenario.name: scenario for scenario in SCENARIOS}
     unknown = [name for name in names.split(",") if name not in by_name]
@@ -84,7 +94,7 @@ def main() -> int:
     if options.page:
         write_page(
             options.page,
-            command="python3 -m tests.bench" + (" --quick" if options.size is Size.QUICK else ""),
+            command=describe_command(options),
             comparisons=comparisons,
             measured=measured,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -13,6 +14,8 @@ from tests.bench.scenario import Scenario
 
 mpl.use("Agg")  # draws into files; no window
 
+_COLUMNS: Final = 100
+"""Characters of a line of the page, apart from its tables."""
 _MEASURES: Final = {
     "submit_p50_ms": "one durable submit, median",
     "submits_per_second": "submits per second, 16 callers",
@@ -38,10 +41,12 @@ _MEASURES: Final = {
 _INTRODUCTION: Final = """\
 # Performance
 
-Written by `{command}`. The machines that measure are noisy, so most targets are a multiple (x) of
-what a peer, or ours at another size, did in the same round: 1.0 is equal, for times less is better,
-for rates more. The others are a limit with a unit. Shown are the median of the rounds and the least
-and the most; the order is reversed in every other round.
+Written by `{command}`.
+
+The machines that measure are noisy, so most targets are a multiple (x) of what a peer, or ours at
+another size, did in the same round: 1.0 is equal, for times less is better, for rates more. The
+others are a limit with a unit. Shown are the median of the rounds and the least and the most; the
+order is reversed in every other round.
 
 Ours does what it does in production: a job, its event, its idempotency key and its reservation in
 one durable transaction; row-level security; the check of the token; a lease for each attempt. The
@@ -101,7 +106,7 @@ def _format_rounds(scenario: Scenario, rounds: Rounds) -> list[str]:
     columns = list(dict.fromkeys(measure for each in every_round for measure in each))
     head = " | ".join(column.replace("_", " ") for column in columns)
     lines = [
-        *(f"### {scenario.title}", "", scenario.description, ""),
+        *(f"### {scenario.title}", "", fill(scenario.description, _COLUMNS), ""),
         *(f"| | {head} |", f"|---|{'---|' * len(columns)}"),
     ]
     for name, results in sorted(rounds.items()):

@@ -168,6 +168,21 @@ def test_only_a_complete_run_replaces_the_page(arguments: list[str], page: Path 
     assert cli.parse_arguments(arguments).page == page
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python3 -m tests.bench",
+        "python3 -m tests.bench --quick",
+        "python3 -m tests.bench --tiny --only growth,idle",
+    ],
+)
+def test_the_page_names_the_command_that_measured(command: str) -> None:
+    """A page of a tiny run says so."""
+    options = cli.parse_arguments(command.split()[3:])
+
+    assert cli.describe_command(options) == command
+
+
 @pytest.fixture
 def servers(tmp_path: Path, database_url: str, valkey_url: str) -> BenchServers:
     """The servers of the tests, as a scenario has its own."""

@@ -4,7 +4,7 @@ The worker dies after the Hub has created the job and before anything is written
 worst moment. Another one starts at once, as a supervisor does. The local Hub is real, and all
 settings are the defaults. The Hub must have one job afterwards, or nothing counts.
 
-The peer is arq by its documentation and source (arq 0.26): a job whose worker was killed is run
+The peer is arq by its documentation and source (arq 0.28): a job whose worker was killed is run
 again when its key `arq:in-progress:` expires, which is the largest timeout of any function and 10 s
 (`Worker.in_progress_timeout_s`), and `job_timeout` is 300 s unless it is set. It may run twice.
 """
