@@ -18,6 +18,7 @@ import anyio
 from rich.console import Console
 
 from schema.common.http import DEFAULT_PORT, LOOPBACK
+from schema.common.process.imports import no_collections
 from service.cli.client_config import Connection
 from service.cli.options import COMMAND, DEFAULT_DATA_DIR
 from service.local.data_dir import HUB_FOLDER
@@ -139,7 +140,12 @@ async def _warn_of_missing_keys(console: Console, environment: Mapping[str, str]
 
 def _import_meanwhile(module: str) -> None:
     """Import a module in a thread; an `import` of it later waits for the rest of that."""
-    Thread(target=import_module, args=(module,), daemon=True).start()
+
+    def import_it() -> None:
+        with no_collections():
+            import_module(module)
+
+    Thread(target=import_it, daemon=True).start()
 
 
 def _connect_as_local_user(data_dir: Path, url: str) -> Connection:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from schema.common.errors import HoldfastError, Unavailable
 from schema.common.http import DEFAULT_PORT
+from schema.common.process.imports import no_collections
 from service.cli.options import (
     COMMAND,
     DEFAULT_DATA_DIR,
@@ -232,7 +233,8 @@ def _add_connect_arguments(parser: argparse.ArgumentParser) -> None:
 def _run_demo(options: argparse.Namespace) -> int:
     """Run everything on this machine, show one job from launch to result, and stop."""
     _require_local_stack("demo")
-    from service.cli import local
+    with no_collections():
+        from service.cli import local
 
     return local.run_demo(options)
 
@@ -240,7 +242,8 @@ def _run_demo(options: argparse.Namespace) -> int:
 def _run_up(options: argparse.Namespace) -> int:
     """Run everything on this machine until Ctrl-C."""
     _require_local_stack("up")
-    from service.cli import local
+    with no_collections():
+        from service.cli import local
 
     return local.run_up(options)
 
@@ -248,7 +251,8 @@ def _run_up(options: argparse.Namespace) -> int:
 def _run_hub(options: argparse.Namespace) -> int:
     """Run the local Hub: jobs as processes of this machine, on the loopback address only."""
     _require_local_stack("hub")
-    from service.cli import hub
+    with no_collections():
+        from service.cli import hub
 
     return hub.run_hub(options)
 
@@ -286,7 +290,8 @@ def _require_local_stack(command: str, *, remedy: str | None = None) -> None:
 
 def _run_serve(options: argparse.Namespace) -> int:
     """Serve the MCP tools over HTTP."""
-    from service.cli.server import serve
+    with no_collections():
+        from service.cli.server import serve
 
     serve(options.host, options.port)
     return 0

@@ -3,7 +3,8 @@
     lock ─┬─▶ Valkey ─▶ Postgres ─▶ migrations ─┬─▶ service + worker
           └─▶ Hub ──────────────────────────────┘
 
-Each needs what is left of it. They stop in the opposite order, service and worker at the same time.
+Each needs what is left of it. Service and worker stop first, then the servers; of either, all stop
+at the same time.
 Servers that the environment names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) are used and not
 started.
 """
@@ -33,7 +34,7 @@ from service.local.data_dir import lock_data_dir
 from service.local.environment import child_environment, service_environment
 from service.local.last_start import LastStart
 from service.local.ports import begin_on_stable_port, start_on_stable_port
-from service.local.processes.child import Child, stop_side_by_side
+from service.local.processes.child import Child, Stoppable, stop_side_by_side
 from service.local.processes.restart import RestartableServer, ServerRestarter
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
@@ -82,11 +83,13 @@ class Stack:
             cleanup.enter_context(lock_data_dir(self.folder))
             cleanup.enter_context(_termination_as_interrupt())
             (self.folder / "logs").mkdir(exist_ok=True)
-            wait_for_hub = self._begin_hub(cleanup)
+            started: list[Stoppable] = []
+            cleanup.callback(stop_side_by_side, started)
+            wait_for_hub = self._begin_hub(started)
             valkey = Valkey(self.folder / "valkey", durable=self._durable)
             postgres = Postgres(self.folder / "postgres", durable=self._durable)
-            self.redis_url = self._find_or_start(cleanup, "REDIS_URL", valkey)
-            self.database_url = self._find_or_start(cleanup, "DATABASE_URL", postgres)
+            self.redis_url = self._find_or_start(started, "REDIS_URL", valkey)
+            self.database_url = self._find_or_start(started, "DATABASE_URL", postgres)
             self.hub_url = wait_for_hub()
             self._start_service(cleanup)
             self._cleanup = cleanup.pop_all()
@@ -118,17 +121,19 @@ class Stack:
         """Start the worker that was stopped."""
         self._worker.start()
 
-    def _find_or_start(self, cleanup: ExitStack, variable: str, server: Postgres | Valkey) -> str:
+    def _find_or_start(
+        self, started: list[Stoppable], variable: str, server: Postgres | Valkey
+    ) -> str:
         if external_url := os.environ.get(f"HOLDFAST_{variable}") or os.environ.get(variable):
             self._report(f"Using the {server.name} that {variable} names.")
             return external_url
         self._report(f"Starting {server.name}.")
-        cleanup.callback(server.stop)
+        started.append(server)
         url = server.start()
         self._servers.append(server)
         return url
 
-    def _begin_hub(self, cleanup: ExitStack) -> Callable[[], str]:
+    def _begin_hub(self, started: list[Stoppable]) -> Callable[[], str]:
         """Begin to start the Hub; return what waits until it answers, and returns its URL."""
         if (external_url := self._external_hub_url) is not None:
             return lambda: external_url
@@ -136,7 +141,7 @@ class Stack:
         def begin(port: int) -> Callable[[], None]:
             command = ("hub", "--port", str(port), "--data", str(self.folder))
             hub = self._create_child("hub", child_environment(self.folder, os.environ), *command)
-            cleanup.callback(hub.stop)
+            started.append(hub)
             hub.start()
 
             def wait() -> None:
@@ -167,9 +172,10 @@ class Stack:
                 migrate.run(timeout=_START_TIMEOUT)
             self._report(f"Starting the service on {self.url} and a worker.")
             server = self._create_child("service", self.environment, "serve", "--port", str(port))
-            self._worker = self._create_child("worker", self.environment, "worker")
+            # Not by the command line, which would be imported only to become it.
+            self._worker = self._create_child("worker", self.environment, module="workers")
             with ExitStack() as children:
-                children.callback(stop_side_by_side, server, self._worker)
+                children.callback(stop_side_by_side, [server, self._worker])
                 # Both before the wait: a service may not be ready before it has a worker.
                 server.start()
                 self._worker.start()
@@ -187,8 +193,10 @@ class Stack:
         }
         LastStart(self.url, self._external_hub_url, servers).save(self.folder)
 
-    def _create_child(self, name: str, environment: dict[str, str], *arguments: str) -> Child:
-        command = [sys.executable, "-m", "service", *arguments]
+    def _create_child(
+        self, name: str, environment: dict[str, str], *arguments: str, module: str = "service"
+    ) -> Child:
+        command = [sys.executable, "-m", module, *arguments]
         log = self.folder / "logs" / f"{name}.log"
         return Child(f"The {name}", command, environment, log, folder=_ROOT)
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from service.local.errors import CannotStart
 from service.local.processes.os_account import CURRENT_ACCOUNT, OsAccount
@@ -24,6 +24,12 @@ DEFAULT_STOP_SIGNALS: Final = (
 )
 _POLL_INTERVAL: Final = timedelta(milliseconds=10)
 _LOG_TAIL_CHARS: Final = 2000
+
+
+class Stoppable(Protocol):
+    """A program that can be stopped; a second stop does nothing."""
+
+    def stop(self) -> None: ...
 
 
 class Child:
@@ -128,10 +134,10 @@ class Child:
         return ""
 
 
-def stop_side_by_side(*children: Child) -> None:
+def stop_side_by_side(programs: Sequence[Stoppable]) -> None:
     """Stop programs that need nothing of each other, in the time of the slowest."""
-    with ThreadPoolExecutor(len(children)) as threads:
-        for stop in [threads.submit(child.stop) for child in children]:
+    with ThreadPoolExecutor(max(len(programs), 1)) as threads:
+        for stop in [threads.submit(program.stop) for program in programs]:
             stop.result()
 
 

@@ -32,7 +32,7 @@ from tests.support.polling import wait_until
 
 STUB_CLI_SOURCE = '''
 """A stand-in: each command does the least that the supervisor can see."""
-import http.server, os, sys, time
+import http.server, os, sys
 
 class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -45,8 +45,6 @@ def main() -> int:
     print("this is", command, flush=True)
     if command == "migrate":
         return int(os.environ.get("BROKEN_MIGRATION", 0))
-    if command == "worker":
-        time.sleep(600)  # a worker at work
     port = int(arguments[arguments.index("--port") + 1])
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
 '''
@@ -86,6 +84,7 @@ class Installation:
                 source, self.code / source.name, ignore=shutil.ignore_patterns("__pycache__")
             )
         (self.code / Path(cli_main.__file__).relative_to(REPOSITORY)).write_text(STUB_CLI_SOURCE)
+        (self.code / "workers.py").write_text("import time; time.sleep(600)  # at work")
         (self.code / "supervisor.py").write_text(SUPERVISOR_SOURCE)
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
@@ -167,7 +166,7 @@ def _write_revision(folder: Path, revision: str) -> None:
 
 
 def _have_all_ended(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=15)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -178,7 +177,7 @@ def test_an_ordinary_end_leaves_nothing_running(
     """Ctrl-C, a container's stop and a closed terminal are all the same to whoever cleans up."""
     with installation.running() as supervisor:
         children = supervisor.children()
-        for command in ("hub", "serve", "worker"):
+        for command in ("hub", "serve", "workers"):
             assert supervisor.child(command) in children
         assert _read_status(f"{supervisor.url}/health/ready") == HTTPStatus.OK
 
@@ -209,6 +208,23 @@ def test_the_hub_starts_beside_the_servers_of_which_it_needs_none(
         sentences = [line.strip() for line in supervisor.said]
 
     assert sentences.index("Starting the local Hub.") < sentences.index("Starting Postgres.")
+
+
+def test_the_servers_end_side_by_side(installation: Installation) -> None:
+    """Whoever presses Ctrl-C waits for the slowest of them, not for all in turn."""
+    with installation.running() as supervisor:
+        postgres = next(child for child in supervisor.children() if child.name() == "postgres")
+        others = [child for child in supervisor.children() if "hub" in child.cmdline()]
+        others += [child for child in supervisor.children() if child.name() == "valkey-server"]
+        postgres.suspend()
+        try:
+            supervisor.process.terminate()
+
+            assert len(others) == 2
+            assert _have_all_ended(others)
+            assert postgres.is_running()
+        finally:
+            postgres.resume()
 
 
 def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(installation: Installation) -> None:
@@ -246,12 +262,12 @@ def test_servers_that_the_environment_names_are_not_started(installation: Instal
 def test_a_worker_that_was_killed_is_started_again(installation: Installation) -> None:
     """`up` is left alone for days; the out-of-memory killer is not announced."""
     with installation.running(**EXTERNAL_SERVERS) as supervisor:
-        killed = supervisor.child("worker")
+        killed = supervisor.child("workers")
         killed.kill()
 
         assert "exit code -9" in supervisor.read_until("The worker ended")
         supervisor.read_until("Starting it again")
-        wait_until(lambda: any("worker" in child.cmdline() for child in supervisor.children()))
+        wait_until(lambda: any("workers" in child.cmdline() for child in supervisor.children()))
 
 
 def test_a_failing_step_ends_the_start_with_its_own_words(installation: Installation) -> None:

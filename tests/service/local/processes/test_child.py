@@ -101,7 +101,7 @@ def test_programs_that_stop_side_by_side_are_all_told_before_one_has_ended(
         program.start()
         program.wait_until((tmp_path / f"ready-{number}").exists, timeout=TIMEOUT)
 
-    stop_side_by_side(*programs)
+    stop_side_by_side(programs)
 
     assert len(list(tmp_path.glob("ended-*"))) == len(programs)
 
