@@ -25,7 +25,7 @@ from schema.settings import Settings
 from workers.context import Worker
 from workers.loops import engine, reconcile_command
 from workers.loops.heartbeats import probe_host
-from workers.worker import arq_settings, build_worker
+from workers.worker import arq_settings, build_worker, listen_when_idle
 
 PROBE_OPTION: Final = "--probe"
 _RETRY_PAUSE_SECONDS = 1.0
@@ -86,8 +86,8 @@ async def _stop_on_signal(stop: anyio.Event) -> None:
 
 
 async def _receive_wakeups(worker: Worker, stop: anyio.Event) -> None:
-    """Run arq until the worker stops."""
-    async with _cut_off_by(stop):
+    """Run arq, and wait for what it would find later, until the worker stops."""
+    async with _cut_off_by(stop), run_in_background(listen_when_idle(worker)):
         await _run_arq(worker)
 
 

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -23,6 +24,7 @@ from schema.common import failpoints
 from schema.common.observability import log_config
 from schema.common.observability.metrics import ProcessMetrics
 from schema.common.observability.tracing import open_tracer
+from schema.common.process.background import run_in_background
 from schema.db import revisions
 from schema.db.database import Database
 from schema.messaging import wakeups
@@ -38,6 +40,8 @@ _APPLICATION_NAME: Final = "holdfast-worker"
 """The name of its connections in Postgres; the number of workers is counted by this name."""
 
 _WORKER_KEY: Final = "worker"
+_ARQ_POLL_SECONDS: Final = 0.5
+"""How often arq looks for messages; `listen_when_idle` is told at once."""
 
 log = structlog.stdlib.get_logger()
 
@@ -110,6 +114,13 @@ async def wake(ctx: dict[Any, Any], job_id: str) -> None:
     engine.wake_loops(worker)
 
 
+async def listen_when_idle(worker: Worker) -> None:
+    """Wake the loops as soon as a wake-up is sent."""
+    await wakeups.receive_wakeups(
+        str(worker.settings.redis_url), partial(engine.wake_loops, worker)
+    )
+
+
 def arq_settings(settings: Settings, worker: Worker | None = None) -> dict[str, Any]:
     """Return arq's settings, for a worker that runs already, or for one that arq starts.
 
@@ -122,7 +133,7 @@ def arq_settings(settings: Settings, worker: Worker | None = None) -> dict[str, 
             str(settings.redis_url), supervised=worker is not None
         ),
         "functions": [func(wake, name=wakeups.WAKE_TASK, timeout=55, keep_result=0, max_tries=5)],
-        "poll_delay": 0.02,
+        "poll_delay": _ARQ_POLL_SECONDS,
         "max_jobs": 64,
         "queue_read_limit": 1000,  # a queue stops when this many messages are in progress
         "job_serializer": wakeups.encode_message,
@@ -164,7 +175,8 @@ class _WorkerLifecycle:
     async def _run(self) -> None:
         async with build_worker(self._settings) as worker:
             self._workers.put_nowait(worker)
-            await engine.run_loops(worker, self._stop)
+            async with run_in_background(listen_when_idle(worker)):
+                await engine.run_loops(worker, self._stop)
             worker.activity.require_usable_revision()
 
 

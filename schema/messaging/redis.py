@@ -49,7 +49,7 @@ async def open_redis(url: str) -> AsyncGenerator[Redis]:
     try:
         yield redis
     finally:
-        with anyio.move_on_after(_CLOSE_TIMEOUT.total_seconds()):
+        with anyio.move_on_after(_CLOSE_TIMEOUT.total_seconds(), shield=True):
             await redis.aclose()
             await pool.disconnect()
 

@@ -2,13 +2,16 @@
 
 A wake-up is an id without authority. Postgres is the queue, and the sweep finds every row whose
 wake-up was lost. Only this module and the worker's two roots know arq, which is only maintained.
+
+arq looks for messages twice a second. So that no job waits for that, each message comes with an
+entry in a list, on which one worker that has nothing to do is blocked: it looks at once.
 """
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn, cast
 from uuid import uuid4
 
 import anyio
@@ -38,6 +41,12 @@ _RETRY_AFTER: Final = timedelta(seconds=1)
 _WAKEUP_TTL: Final = timedelta(minutes=1)
 """How long a wake-up is kept; the sweep comes long before."""
 
+_MAX_LIST_LENGTH: Final = 64
+"""How many entries of the list are kept: no more workers have to be woken at a time."""
+_BLOCK_SECONDS: Final = 10
+"""Seconds for which Redis keeps a worker blocked before it answers that nothing came."""
+_RECEIVE_TIMEOUT: Final = timedelta(seconds=_BLOCK_SECONDS + 5)
+
 _SPAN_ATTRIBUTES: Final = {
     "messaging.system": "redis",
     "messaging.operation.name": "send",
@@ -51,6 +60,11 @@ log = structlog.stdlib.get_logger()
 def queue_name() -> str:
     """Name the queue after the release: workers of another release must not take its wake-ups."""
     return f"holdfast:{package_version()}"
+
+
+def list_name() -> str:
+    """Name the list that idle workers of this release are blocked on."""
+    return f"{queue_name()}:idle"
 
 
 def encode_message(message: dict[str, Any]) -> bytes:
@@ -128,6 +142,9 @@ class WakeupSender:
             pipe.zremrangebyscore(queue_name(), "-inf", now_ms - ttl_ms)
             pipe.psetex(f"{job_key_prefix}{name}", ttl_ms, message)
             pipe.zadd(queue_name(), {name: now_ms})
+            pipe.rpush(list_name(), name)
+            pipe.ltrim(list_name(), -_MAX_LIST_LENGTH, -1)
+            pipe.pexpire(list_name(), ttl_ms)
             await pipe.execute()
 
     async def find_failure(self) -> Exception | None:
@@ -145,3 +162,23 @@ async def open_wakeup_sender(url: str) -> AsyncGenerator[WakeupSender]:
     """Yield a sender; it connects with the first wake-up, so Redis may start later."""
     async with open_redis(url) as redis:
         yield WakeupSender(redis)
+
+
+async def receive_wakeups(url: str, wake: Callable[[], None]) -> NoReturn:
+    """Call `wake` as soon as a wake-up is sent that no other worker has taken, until cancelled.
+
+    While Redis is away nothing is received; it is asked again every second.
+    """
+    while True:
+        try:
+            async with open_redis(url) as redis:
+                while True:
+                    with anyio.fail_after(_RECEIVE_TIMEOUT.total_seconds()):
+                        # redis 5 types it as one of its synchronous client.
+                        answer = cast("Awaitable[Any]", redis.blpop([list_name()], _BLOCK_SECONDS))  # pyright: ignore[reportUnknownMemberType]
+                        entry = await answer
+                    if entry is not None:
+                        wake()
+        except (RedisError, OSError) as error:
+            log.debug("wake.unheard", error=type(error).__name__)
+        await anyio.sleep(_RETRY_AFTER.total_seconds())

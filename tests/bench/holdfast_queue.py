@@ -38,7 +38,7 @@ from workers.context import Worker
 from workers.executor import Completed, ExecutionRequest
 from workers.hub.client import open_hub_jobs_client
 from workers.loops import engine
-from workers.worker import arq_settings
+from workers.worker import arq_settings, listen_when_idle
 
 _SLOTS: Final = 32
 _CONNECTIONS: Final = 16
@@ -121,11 +121,13 @@ class HoldfastQueue:
         loops = asyncio.create_task(engine.run_loops(self._worker, stop))
         arq_worker = ArqWorker(**arq_settings(self._worker.settings, self._worker))
         wakeups = asyncio.create_task(arq_worker.async_run())
+        listening = asyncio.create_task(listen_when_idle(self._worker))
         try:
             yield
         finally:
             wakeups.cancel()
-            await asyncio.wait([wakeups])
+            listening.cancel()
+            await asyncio.wait([wakeups, listening])
             with suppress(RedisError, OSError):
                 await arq_worker.close()
             stop.set()

@@ -22,7 +22,7 @@ from anyio.abc import Process
 from tests.mutants.mutant import Mutant
 from tests.support.paths import REPOSITORY
 
-_PYTEST: Final = ("-m", "pytest", "-x", "-q", "-p", "no:randomly", "-n", "0", "--timeout", "20")
+_PYTEST: Final = ("-m", "pytest", "-x", "-q", "-p", "no:randomly", "-n", "0", "--timeout", "60")
 _SHUTDOWN_SECONDS: Final = 20
 """Seconds in which a test run that is cut off stops its servers."""
 _FAILED_TEST: Final = re.compile(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", re.MULTILINE)

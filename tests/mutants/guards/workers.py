@@ -5,9 +5,11 @@ from typing import Final
 from schema.common.process import shutdown
 from schema.hub import client as hub_client
 from schema.jobs import run_launch
+from schema.messaging import wakeups
 from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.common.process import test_shutdown
+from tests.schema.messaging import test_wakeups
 from tests.service.mcp.tools import test_jobs as test_tool_jobs
 from tests.workers.attempts import test_run as test_attempt_run
 from tests.workers.batches import test_turns
@@ -147,5 +149,14 @@ WORKER_GUARDS: Final = (
         unclear_refusal_is_ambiguous=("or status in AMBIGUOUS_STATUSES", ""),
         silence_is_ambiguous=('raise HubAmbiguous(f"no answer', 'raise HubUnreachable(f"no answer'),
         token_stays_with_the_hub=("urlsplit(url)[:2] != urlsplit(self.url)[:2]", "False"),
+    ),
+    *mutants_in_file(
+        wakeups,
+        test_wakeups,
+        idle_worker_is_told=("            pipe.rpush(list_name(), name)\n", ""),
+        list_of_wakeups_stays_short=(
+            "            pipe.ltrim(list_name(), -_MAX_LIST_LENGTH, -1)\n",
+            "",
+        ),
     ),
 )

@@ -5,8 +5,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -138,3 +140,61 @@ async def test_a_redis_that_was_started_anew_gets_the_first_wakeup(
 
 async def _count_connections(redis: Redis) -> int:
     return int((await redis.info("stats"))["total_connections_received"])
+
+
+async def test_an_idle_worker_is_woken_at_once_and_one_alone(
+    redis: Redis, breakable_valkey: BreakableValkey, wakeup_sender: wakeups.WakeupSender
+) -> None:
+    """arq looks twice a second; who waits for a job waits less, and one worker is enough."""
+    heard = [0, 0]
+    everyone_blocked = _count_blocked(2)
+
+    def hear(worker: int) -> None:
+        heard[worker] += 1
+
+    async with anyio.create_task_group() as workers:
+        for worker in range(2):
+            workers.start_soon(
+                wakeups.receive_wakeups, breakable_valkey.start(), partial(hear, worker)
+            )
+        await eventually(lambda: redis.info("clients"), everyone_blocked)
+        await wakeup_sender.send(HANDLE)
+        await eventually(lambda: redis.exists(wakeups.list_name()), lambda there: not there)
+        await eventually(lambda: redis.info("clients"), everyone_blocked)
+        workers.cancel_scope.cancel()
+
+    assert sorted(heard) == [0, 1]
+
+
+async def test_a_worker_hears_again_after_redis_was_away(
+    redis: Redis, breakable_valkey: BreakableValkey, wakeup_sender: wakeups.WakeupSender
+) -> None:
+    """Nobody has to start it again."""
+    heard = anyio.Event()
+    async with anyio.create_task_group() as workers:
+        workers.start_soon(wakeups.receive_wakeups, breakable_valkey.start(), heard.set)
+        await eventually(lambda: redis.info("clients"), _count_blocked(1))
+        breakable_valkey.stop()
+        breakable_valkey.start()
+
+        async def send_again() -> bool:
+            await wakeup_sender.send(HANDLE)
+            return heard.is_set()
+
+        await eventually(send_again, lambda is_heard: is_heard)
+        workers.cancel_scope.cancel()
+
+
+async def test_entries_that_nobody_takes_stay_few(
+    redis: Redis, wakeup_sender: wakeups.WakeupSender
+) -> None:
+    """Where every worker is busy, the list does not grow with the queue."""
+    for _ in range(70):
+        await wakeup_sender.send(HANDLE)
+
+    assert await cast("Awaitable[int]", redis.llen(wakeups.list_name())) == 64
+
+
+def _count_blocked(count: int) -> Callable[[dict[str, Any]], bool]:
+    """Return a check that so many clients of a Redis are blocked."""
+    return lambda clients: clients["blocked_clients"] == count
