@@ -182,6 +182,8 @@ async def _update_run(
     collected: outputs.CollectedOutputs | None = None
     if run_result is not None:
         collected = await outputs.collect_outputs(worker, run, credential, run_result, redactor)
+    if collected is None and stage in (run.stage, None) and not run.overdue:
+        return run_result is None  # as most are: nothing is written of it
     async with worker.database.transaction() as tx:
         if collected is not None:
             hit_failpoint("end.before")

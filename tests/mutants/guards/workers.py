@@ -140,6 +140,7 @@ WORKER_GUARDS: Final = (
         poll_runs,
         test_poll_runs,
         strays_are_recorded=("    if not untracked:", "    if untracked:"),
+        unchanged_run_takes_no_transaction=("stage in (run.stage, None) and not", "False and not"),
     ),
     *mutants_in_file(
         hub_client,

@@ -1,8 +1,12 @@
 """What one listing tells a worker: jobs that nobody recorded, and jobs that take too long."""
 
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
+import pytest
+
 from schema.artifacts import log_store
+from schema.db.database import Transaction
 from schema.jobs import lifecycle, run_launch, work_queues
 from schema.jobs.queries import UpstreamState
 from schema.jobs.run_launch import ClaimedJob
@@ -19,6 +23,7 @@ from tests.support.jobs.hub_runs import (
 from tests.support.polling import wait_until
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
+from workers.loops import poll_runs as poll_runs_module
 from workers.loops.poll_runs import poll_runs
 from workers.loops.reconcile_runs import reconcile_runs
 
@@ -91,6 +96,35 @@ async def test_a_run_that_was_refused_and_is_listed_all_the_same_is_killed(
     status = await read_status(worker, unconfirmed_claim)
     assert read_stage(hub_emulator, upstream_job) == "CANCELED"
     assert (status.state, status.upstream) == (JobState.FAILED, UpstreamState.STOPPED)
+
+
+async def test_a_run_that_has_not_changed_takes_no_transaction(
+    worker: Worker,
+    hub_emulator: HubEmulatorProcess,
+    unconfirmed_claim: ClaimedJob,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 100,000 runs hardly any has changed since the last listing."""
+    remote_id = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
+    await reconcile_runs(worker)
+    wait_until(lambda: read_stage(hub_emulator, remote_id) == "RUNNING")
+    await poll_namespace(worker)
+    await make_rows_due(worker, "poll_group")
+    monkeypatch.setattr(poll_runs_module, "_MAX_FOLLOWED_LOGS", 0)
+    for job in hub_emulator.api().list_jobs(namespace="alice"):
+        if job.id != remote_id:  # of another test, and unknown to this one
+            hub_emulator.api().cancel_job(job_id=job.id, namespace="alice")
+    transactions: list[object] = []
+    begin = worker.database.transaction
+
+    def begin_and_count() -> AbstractAsyncContextManager[Transaction]:
+        transactions.append(transaction := begin())
+        return transaction
+
+    monkeypatch.setattr(worker.database, "transaction", begin_and_count)
+    await poll_runs(worker)
+
+    assert len(transactions) == 3  # the lease of the group, its runs, and when it is due again
 
 
 async def test_the_label_of_somebody_elses_run_counts_for_nothing(
