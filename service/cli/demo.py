@@ -26,7 +26,7 @@ _SCRIPT: Final = """
 import platform, time
 print(f"Hello from a job on Python {platform.python_version()}", flush=True)
 for step in range(1, 4):
-    time.sleep(0.4)
+    time.sleep(0.3)
     print(f"step {step} of 3, loss={1 / (step + 1):.3f}", flush=True)
 print("done", flush=True)
 """

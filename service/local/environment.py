@@ -44,11 +44,12 @@ def service_environment(
         "HOLDFAST_VAULT_KEYS": read_or_create_private_file(folder / "vault.keys", _new_key_ring),
     }
     if hub_is_local:
-        # Nobody else calls it, so the worker may poll it often.
+        # Nobody else calls it, so the worker may poll it often; a slower sweep would decide.
         settings |= {
             "HOLDFAST_ROUTER_URL": hub_url,
             "HOLDFAST_SPACES_URL": f"{hub_url}/_emulator/spaces/{{subdomain}}",
             "HOLDFAST_OBSERVE_MIN": "0.5s",
+            "HOLDFAST_SWEEP": "0.5s",
         }
     servers = {
         "HOLDFAST_DATABASE_URL": database_url,

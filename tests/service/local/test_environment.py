@@ -56,6 +56,7 @@ def test_a_setting_of_the_person_wins_over_ours(tmp_path: Path) -> None:
 
 def test_the_real_hub_is_not_asked_as_often_as_the_local_one(tmp_path: Path) -> None:
     """The local one has no rate limit to respect, and a demo should not wait."""
-    assert _make_environment(tmp_path)["HOLDFAST_OBSERVE_MIN"] == "0.5s"
-    assert "HOLDFAST_OBSERVE_MIN" not in _make_environment(tmp_path, hub_is_local=False)
+    for setting in ("HOLDFAST_OBSERVE_MIN", "HOLDFAST_SWEEP"):
+        assert _make_environment(tmp_path)[setting] == "0.5s"
+        assert setting not in _make_environment(tmp_path, hub_is_local=False)
     assert "HOLDFAST_ROUTER_URL" not in _make_environment(tmp_path, hub_is_local=False)
