@@ -28,6 +28,7 @@ from workers.loops.heartbeats import probe_host
 from workers.worker import arq_settings, build_worker, listen_when_idle
 
 PROBE_OPTION: Final = "--probe"
+_HAS_UVLOOP: Final = sys.platform != "win32"
 _RETRY_PAUSE_SECONDS = 1.0
 _CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, WatchError, OSError)
 
@@ -149,7 +150,7 @@ def main() -> int:
             return _report_probe(settings)
         if sys.argv[1:2] == [reconcile_command.NAME]:
             return anyio.run(_reconcile, settings, sys.argv[2:])
-        anyio.run(run_worker, settings)
+        anyio.run(run_worker, settings, backend_options={"use_uvloop": _HAS_UVLOOP})
     except* HoldfastError as group:
         exit_code = 1
         for error in group.exceptions:

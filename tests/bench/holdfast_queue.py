@@ -18,6 +18,7 @@ from typing import Final
 
 import anyio
 import structlog
+import uvloop
 from arq.worker import Worker as ArqWorker
 from redis.exceptions import RedisError
 
@@ -128,7 +129,7 @@ class HoldfastQueue:
             wakeups.cancel()
             listening.cancel()
             await asyncio.wait([wakeups, listening])
-            with suppress(RedisError, OSError):
+            with suppress(RedisError, OSError, asyncio.CancelledError):  # of its own tasks
                 await arq_worker.close()
             stop.set()
             await loops
@@ -186,4 +187,5 @@ if __name__ == "__main__":
     logging.disable(logging.INFO)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     _, subjects, load = sys.argv
-    asyncio.run(run_holdfast(int(subjects), LoadSize(**json.loads(load)))).print()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as a worker does
+        runner.run(run_holdfast(int(subjects), LoadSize(**json.loads(load)))).print()
