@@ -312,6 +312,8 @@ class ClaimedJob:
     token_version: int | None = None
     sealed_secrets: bytes | None = field(default=None, repr=False)
     """Its secrets, as the vault sealed them; none if it has none."""
+    has_begun: bool = False
+    """Whether its call was begun with the claim, and may be sent for as long as the lease holds."""
 
 
 async def claim(

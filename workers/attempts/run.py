@@ -290,23 +290,16 @@ async def _check_may_send(
     worker: Worker, executor: Executor, claim: ClaimedJob, *, claimed_at: float
 ) -> RetryLater | None:
     """Return why the request must not be sent; none if it may be."""
-    if executor.is_call:
-        has_begun = await worker.grouped_writes.submit(
-            worker.database, "begin", partial(_begin_calls, worker.name), claim.run_id
-        )
-        if has_begun:
-            return None
+    if executor.is_call and not claim.has_begun:
+        async with worker.database.transaction() as tx:
+            if await run_launch.begin_calls(tx, [claim.run_id], worker=worker.name):
+                return None
         return RetryLater("It was cancelled, or the worker was held up, before it was sent.")
     settings = worker.settings
     if boottime_seconds() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
-        # Another worker may already be asking the Hub about this run, so it must not be created.
+        # Another worker may already have taken the run over, so nothing may come of it any more.
         return RetryLater("The worker was held up before it could send the request.")
     return None
-
-
-async def _begin_calls(worker: str, tx: Transaction, run_ids: list[UUID]) -> list[bool]:
-    begun = await run_launch.begin_calls(tx, run_ids, worker=worker)
-    return [run_id in begun for run_id in run_ids]
 
 
 async def _write_outcome(

@@ -5,21 +5,26 @@ Where all slots are taken and others wait, an attempt that resumes hands its slo
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import structlog
 from anyio.abc import TaskGroup
 
 from schema.common import ids
-from schema.common.errors import Unavailable
+from schema.common.errors import InDoubt, Unavailable
 from schema.common.failpoints import hit_failpoint
+from schema.db.database import Transaction
 from schema.jobs import run_launch
 from schema.jobs.run_launch import ClaimedJob
+from workers.attempts.db_retry import retry_transaction
 from workers.attempts.run import run_attempt
 from workers.attempts.spans import trace_attempt
 from workers.context import Worker
 from workers.executor import Executor
 from workers.timing import boottime_seconds
+
+_IN_DOUBT_MESSAGE: Final = "The database went away while the job was claimed; nothing was sent."
 
 log = structlog.stdlib.get_logger()
 
@@ -63,18 +68,27 @@ class ClaimLoop:
         # does.
         claimed_at = boottime_seconds()
         hit_failpoint("claim.before")
-        async with worker.database.transaction() as tx:
-            claims = await run_launch.claim(
-                tx,
-                executor.kind,
-                limit=free_slots,
-                worker=worker.name,
-                lease=settings.lease,
-                settle_window=settings.settle,
-                held_slots=held_slots,
-            )
-            if claims:
-                hit_failpoint("claim.written")
+        claims: list[ClaimedJob] = []
+        try:
+            async with worker.database.transaction() as tx:
+                claims = await run_launch.claim(
+                    tx,
+                    executor.kind,
+                    limit=free_slots,
+                    worker=worker.name,
+                    lease=settings.lease,
+                    settle_window=settings.settle,
+                    held_slots=held_slots,
+                )
+                if executor.is_call:
+                    claims = await self._begin_calls(tx, claims)
+                if claims:
+                    hit_failpoint("claim.written")
+        except InDoubt:
+            # Begun as they may be, nothing was sent of them: another worker could not know that.
+            for claim in claims:
+                self._tasks.start_soon(self._hand_back, claim)
+            raise
         if claims:
             hit_failpoint("claim.committed")
         held_slots.update(claim.subject_id for claim in claims)
@@ -83,6 +97,21 @@ class ClaimLoop:
             self._attempts[executor.kind].add(attempt)
             self._tasks.start_soon(self._run_attempt, executor, attempt)
         return len(claims) == free_slots
+
+    async def _begin_calls(self, tx: Transaction, claims: list[ClaimedJob]) -> list[ClaimedJob]:
+        """Begin the calls of claims with a token: they are sent at once, as soon as it commits."""
+        ready = [claim.run_id for claim in claims if claim.sealed_token is not None]
+        begun = await run_launch.begin_calls(tx, ready, worker=self._worker.name) if ready else ()
+        return [replace(claim, has_begun=claim.run_id in begun) for claim in claims]
+
+    async def _hand_back(self, claim: ClaimedJob) -> None:
+        """Queue a job again whose claim may have been committed, once the database is back."""
+        await retry_transaction(
+            self._worker.database,
+            lambda tx: run_launch.mark_not_created(
+                tx, claim.run_id, reason=None, message=_IN_DOUBT_MESSAGE, worker=self._worker.name
+            ),
+        )
 
     async def _ask_for_slot(self, kind: str) -> None:
         """Ask the longest attempt of whoever holds most to stop, if somebody waits who holds less.

@@ -16,6 +16,7 @@ from tests.workers.batches import test_turns
 from tests.workers.hub import test_client as test_hub_client
 from tests.workers.hub import test_labels
 from tests.workers.loops import (
+    test_claim_jobs,
     test_clock_jumps,
     test_poll_runs,
     test_reconcile_runs,
@@ -159,5 +160,14 @@ WORKER_GUARDS: Final = (
             "            pipe.ltrim(list_name(), -_MAX_LIST_LENGTH, -1)\n",
             "",
         ),
+    ),
+    *mutants_in_file(
+        claim_jobs,
+        test_claim_jobs,
+        doubtful_claim_is_handed_back=(
+            "                self._tasks.start_soon(self._hand_back, claim)\n",
+            "                pass\n",
+        ),
+        call_without_token_is_not_begun=(" if claim.sealed_token is not None]", "]"),
     ),
 )

@@ -1,0 +1,139 @@
+"""What a worker does between the claim of a job and the first step of its attempt."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from schema.accounts.vault import Vault
+from schema.common.errors import InDoubt
+from schema.db.database import Database, Transaction
+from schema.jobs import queries as job_queries
+from schema.jobs.run_end import RunResult
+from schema.jobs.tables import Job, JobKind, JobState
+from schema.settings import Settings
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
+from workers.context import Worker
+from workers.executor import Completed, ExecutionRequest
+from workers.hub.client import HubJobsClient
+from workers.loops.claim_jobs import ClaimLoop
+
+
+class CallExecutor:
+    """An executor of calls that answers at once, and counts."""
+
+    kind = JobKind.INFERENCE
+    is_call = True
+    resumes = False
+    slots = 8
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def execute(self, request: ExecutionRequest) -> Completed:
+        """Answer."""
+        del request
+        self.calls += 1
+        return Completed(RunResult(JobState.SUCCEEDED, "DONE", result={"text": "yes"}))
+
+
+@pytest.fixture
+def executor() -> CallExecutor:
+    return CallExecutor()
+
+
+@pytest.fixture
+def worker(
+    database: Database,
+    vault: Vault,
+    make_settings: Callable[..., Settings],
+    executor: CallExecutor,
+) -> Worker:
+    return Worker(
+        name="w1",
+        settings=make_settings(),
+        database=database,
+        vault=vault,
+        hub=cast("HubJobsClient", None),  # these tests never speak to the Hub
+        executors={executor.kind: executor},
+    )
+
+
+async def read_events(database: Database, job: Job) -> list[str]:
+    async with database.transaction() as tx:
+        rows = await tx.fetch(
+            "SELECT kind FROM job_event WHERE job_id = $1 ORDER BY version", job.id
+        )
+    return [row["kind"] for row in rows]
+
+
+async def read_state(database: Database, job: Job) -> str:
+    async with database.transaction() as tx:
+        status = await job_queries.get_job_status(tx, ADA_ID, job.id)
+    assert status is not None
+    return status.state
+
+
+async def claim_once(worker: Worker) -> None:
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as attempts:
+            await ClaimLoop(worker, attempts).claim_due_jobs()
+
+
+async def test_a_call_is_begun_with_its_claim_and_ended(
+    worker: Worker, database: Database, make_job: JobFactory, executor: CallExecutor
+) -> None:
+    """One commit stands between the queue and the call, and every step is in the history."""
+    job = await make_job(kind=JobKind.INFERENCE)
+
+    await claim_once(worker)
+
+    assert executor.calls == 1
+    assert await read_events(database, job) == ["created", "claimed", "begun", "ended"]
+
+
+async def test_a_call_without_a_token_is_not_begun(
+    worker: Worker, database: Database, make_job: JobFactory, executor: CallExecutor
+) -> None:
+    """It waits for its subject, and has not started."""
+    job = await make_job(kind=JobKind.INFERENCE)
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM credential")
+
+    await claim_once(worker)
+
+    assert executor.calls == 0
+    assert await read_events(database, job) == ["created", "claimed", "rejected"]
+
+
+async def test_calls_whose_claim_is_in_doubt_are_queued_again_at_once(
+    worker: Worker,
+    database: Database,
+    make_job: JobFactory,
+    executor: CallExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing was sent. Left to another worker, they would fail as calls that perhaps were."""
+    jobs = [await make_job(kind=JobKind.INFERENCE) for _ in range(2)]
+    begin = worker.database.transaction
+    doubts: list[Any] = []
+
+    @asynccontextmanager
+    async def commit_and_lose_the_answer() -> AsyncGenerator[Transaction]:
+        async with begin() as tx:
+            yield tx
+        if not doubts:
+            doubts.append(tx)
+            raise InDoubt("The database", effect="whether this was done is not known")
+
+    monkeypatch.setattr(worker.database, "transaction", commit_and_lose_the_answer)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as attempts:
+            with pytest.raises(InDoubt):
+                await ClaimLoop(worker, attempts).claim_due_jobs()
+
+    assert executor.calls == 0
+    assert [await read_state(database, job) for job in jobs] == [JobState.QUEUED] * 2
