@@ -1,11 +1,10 @@
 """Bootstrap of `python3 -m service` on a machine that has only Python.
 
 In a clone it creates `.venv` once, installs the packages of a lock with their hashes checked, and
-runs itself again inside. Most commands need `requirements.local.lock`. The tests, and the
-local Hub where it runs a Space with Gradio, need `requirements.lock`, which has more packages at
-the same versions. Until then this file uses the
-standard library only. Its syntax is such that an old Python reads it far enough to say that it is
-too old.
+runs itself again inside. Most commands need `requirements.local.lock`. The local Hub that goes on
+running needs `requirements.hub.lock`, and the tests `requirements.lock`; each has more packages at
+the same versions. Until then this file uses the standard library only. Its syntax is such that an
+old Python reads it far enough to say that it is too old.
 """
 
 import gc
@@ -27,9 +26,15 @@ if sys.version_info < (3, 11):  # noqa: UP036 - written for those that are
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_LOCK = ROOT / "requirements.local.lock"
 """The packages and servers that the product runs on."""
+HUB_LOCK = ROOT / "requirements.hub.lock"
+"""The same, Gradio and uv, which the local Hub runs a Space and scripts with, and traces."""
 FULL_LOCK = ROOT / "requirements.lock"
-"""The same, Gradio for the Space of the local Hub, and what tests and static checks need."""
-FULL_COMMANDS = {"--help", "-h", "hub", "test", "up"}
+"""The same, and what tests and static checks need."""
+LOCKS = (LOCAL_LOCK, HUB_LOCK, FULL_LOCK)
+"""Each has all of the one before."""
+LOCKS_BY_COMMAND = {"hub": HUB_LOCK, "up": HUB_LOCK} | dict.fromkeys(
+    ("--help", "-h", "test"), FULL_LOCK
+)
 VENV = Path(os.environ.get("HOLDFAST_VENV", ROOT / ".venv")).resolve()
 PYTHON = VENV / "bin" / "python"
 READY = VENV / ".holdfast-ready"
@@ -43,8 +48,8 @@ _MAX_INSTALLERS = 4
 
 def main() -> int:
     """Run the command line, in an environment that has what it needs."""
-    needs_all = not sys.argv[1:] or sys.argv[1] in FULL_COMMANDS
-    enter_environment("service", FULL_LOCK if needs_all else LOCAL_LOCK)
+    command = sys.argv[1] if sys.argv[1:] else "--help"
+    enter_environment("service", LOCKS_BY_COMMAND.get(command, LOCAL_LOCK))
     from service.cli.main import main as run  # noqa: PLC0415 - needs what was just installed
 
     exit_code = run()
@@ -126,15 +131,14 @@ def _install(lock: Path, folder: int) -> None:
         _make_environment()
     installer = _find_installer()
     READY.unlink(missing_ok=True)
-    packages = lock.read_text(encoding="utf-8").count("==")
-    _report(f"Installing {packages} packages.")
+    _report(f"Installing {len(_read_packages(lock))} packages.")
     # Two that change what is there could delete what the other one has just written.
     is_empty = not completed and CREATED_BY_US.exists()
     with TemporaryDirectory() as drafts, _own_packages_compiled():
         parts = _split_lock(lock, Path(drafts), _count_installers(installer) if is_empty else 1)
         _run([[*installer, "--require-hashes", "-r", str(part)] for part in parts], folder)
-    done = {LOCAL_LOCK, lock}  # the larger one has all of the smaller one
-    READY.write_text("\n".join(map(_fingerprint, sorted(done))), encoding="utf-8")
+    done = LOCKS[: LOCKS.index(lock) + 1]
+    READY.write_text("\n".join(map(_fingerprint, done)), encoding="utf-8")
     _report(f"Ready after {time.monotonic() - started_at:.0f} s.")
 
 
@@ -191,14 +195,20 @@ def _count_installers(installer: list[str]) -> int:
     return 1 if installer[0] == "uv" else min(os.cpu_count() or 1, _MAX_INSTALLERS)
 
 
-def _split_lock(lock: Path, folder: Path, count: int) -> list[Path]:
-    """Write the packages of a lock to `count` files, for installers that work side by side."""
+def _read_packages(lock: Path) -> list[str]:
+    """Read what a lock says of each package: a line, and its hashes in lines that are indented."""
     packages: list[str] = []
     for line in lock.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.startswith((" ", "\t")):
             packages[-1] += line
         else:
             packages.append(line)
+    return packages
+
+
+def _split_lock(lock: Path, folder: Path, count: int) -> list[Path]:
+    """Write the packages of a lock to `count` files, for installers that work side by side."""
+    packages = _read_packages(lock)
     parts = [folder / f"part-{number}.txt" for number in range(count)]
     for number, part in enumerate(parts):
         part.write_text("".join(packages[number::count]), encoding="utf-8")

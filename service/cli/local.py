@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from typing import Final
 
 import anyio
 from rich.console import Console
@@ -28,12 +29,17 @@ from service.local.hub_emulator.users import has_users, load_users
 from service.local.last_start import LastStart
 from service.local.stack import Stack
 
+_TRACING_VARIABLES: Final = ("HOLDFAST_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""Many shells name a collector for other programs; `demo` installs nothing that makes traces."""
+
 
 def run_demo(options: argparse.Namespace) -> int:
     """Run `holdfast demo`: start the stack, show one job from launch to result, and stop."""
     console = Console()
     _import_meanwhile("service.cli.demo")
-    with Stack(options.data, report=_build_reporter(console)) as stack:
+    with Stack(
+        options.data, report=_build_reporter(console), uninherited=_TRACING_VARIABLES
+    ) as stack:
         from service.cli import demo  # noqa: PLC0415  # see above
 
         connection = _connect_as_local_user(stack.folder, stack.url)

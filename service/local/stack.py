@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -68,7 +68,19 @@ class Stack:
         port: int | None = None,
         hub_url: str | None = None,
         durable: bool = True,
+        uninherited: Collection[str] = (),
     ) -> None:
+        """Prepare a stack.
+
+        Args:
+            folder: its data folder.
+            report: is told what starts and ends.
+            port: that of the service; None is the one of the last time, or a free one.
+            hub_url: the Hub of its jobs; None starts a local one.
+            durable: whether it keeps what it has when the machine loses power; only tests do not.
+            uninherited: variables of this process that its children do not get.
+        """
+        self._environ = {k: v for k, v in os.environ.items() if k not in uninherited}
         self.folder = folder.resolve()
         self._report = report
         self._port = port
@@ -140,7 +152,7 @@ class Stack:
 
         def begin(port: int) -> Callable[[], None]:
             command = ("hub", "--port", str(port), "--data", str(self.folder))
-            hub = self._create_child("hub", child_environment(self.folder, os.environ), *command)
+            hub = self._create_child("hub", child_environment(self.folder, self._environ), *command)
             started.append(hub)
             hub.start()
 
@@ -159,7 +171,7 @@ class Stack:
             self.url = f"http://127.0.0.1:{port}"
             self.environment = service_environment(
                 self.folder,
-                os.environ,
+                self._environ,
                 database_url=self.database_url,
                 redis_url=self.redis_url,
                 hub_url=self.hub_url,

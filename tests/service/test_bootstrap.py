@@ -1,8 +1,8 @@
 """A clone on a bare Python: `python3 -m service` installs what it needs, once, and runs.
 
 Each test has a clone of its own, made of the real bootstrap, a stub of the command line, and a
-lock that names one tiny wheel (the full lock: two), so that no network is needed and hashes are
-still enforced.
+lock that names one tiny wheel (the larger locks: two and three), so that no network is needed and
+hashes are still enforced.
 """
 
 import os
@@ -50,10 +50,11 @@ class Clone:
         return self.root / ".venv"
 
     def lock(self, version: str) -> None:
-        """Require `tiny` in this version, and `tool` where all is needed, from wheels."""
-        tiny, tool = (self._make_wheel(name, version) for name in ("tiny", "tool"))
-        (self.root / bootstrap.LOCAL_LOCK.name).write_text(tiny)
-        (self.root / bootstrap.FULL_LOCK.name).write_text(tiny + tool)
+        """Require `tiny` in this version, `space` for the Hub and `tool` for tests, from wheels."""
+        packages = ""
+        for lock, name in zip(bootstrap.LOCKS, ("tiny", "space", "tool"), strict=True):
+            packages += self._make_wheel(name, version)
+            (self.root / lock.name).write_text(packages)
 
     def _make_wheel(self, name: str, version: str) -> str:
         wheel = self.wheels / f"{name}-{version}-py3-none-any.whl"
@@ -123,18 +124,26 @@ def test_the_second_run_installs_nothing(clone: Clone) -> None:
     assert run.out.startswith("tiny 1")
 
 
-def test_the_demo_installs_less_than_the_tests_need(clone: Clone) -> None:
+def test_a_command_installs_what_it_needs_and_no_more(clone: Clone) -> None:
     """A newcomer waits for the product, and whoever runs the tests for their tools as well."""
-    tool = clone.venv / "lib" / BARE_PYTHON.name / "site-packages" / "tool.py"
+    installed = clone.venv / "lib" / BARE_PYTHON.name / "site-packages"
 
-    demo = clone.run("demo")
-    assert (demo.code, tool.exists()) == (7, False)
-    assert "Installing 1 packages." in demo.err
-    test = clone.run("test")
-    assert (test.code, tool.exists()) == (7, True)
-    assert "Installing 2 packages." in test.err
-    assert clone.run("demo").err == ""
-    assert clone.run("up").err == ""
+    def run(command: str) -> tuple[str, list[str]]:
+        run = clone.run(command)
+        assert run.code == 7, run.err
+        return run.err, sorted(module.stem for module in installed.glob("*.py"))
+
+    errors, modules = run("demo")
+    assert modules == ["tiny"]
+    assert "Installing 1 packages." in errors
+    errors, modules = run("up")
+    assert modules == ["space", "tiny"]
+    assert "Installing 2 packages." in errors
+    assert run("hub")[0] == run("demo")[0] == ""
+    errors, modules = run("test")
+    assert modules == ["space", "tiny", "tool"]
+    assert "Installing 3 packages." in errors
+    assert run("up")[0] == run("demo")[0] == ""
 
 
 def test_a_first_set_up_installs_side_by_side_and_a_later_one_does_not(clone: Clone) -> None:
@@ -151,8 +160,9 @@ def test_a_first_set_up_installs_side_by_side_and_a_later_one_does_not(clone: Cl
     second = clone.run("test", **pip)
 
     assert (first.code, second.code) == (7, 7), first.err + second.err
-    assert side_by_side == ["tiny", "tool"] or os.cpu_count() == 1
-    assert log.read_text() == "tiny tool\n"
+    assert sorted(" ".join(side_by_side).split()) == ["space", "tiny", "tool"]
+    assert len(side_by_side) == min(os.cpu_count() or 1, 3)
+    assert log.read_text() == "tiny space tool\n"
 
 
 def test_our_modules_are_compiled_where_python_keeps_nothing_that_it_compiles(clone: Clone) -> None:
@@ -275,7 +285,7 @@ def test_the_static_checks_say_what_to_run_first(clone: Clone) -> None:
 
 def test_an_installed_package_does_not_set_anything_up(clone: Clone) -> None:
     """From a wheel or in a container there is no lock beside the package: just run."""
-    for lock in (bootstrap.LOCAL_LOCK, bootstrap.FULL_LOCK):
+    for lock in bootstrap.LOCKS:
         (clone.root / lock.name).unlink()
     shutil.copy(_unpacked_versions(clone), clone.root)
 
