@@ -47,8 +47,9 @@ from workers.loops.reconcile_runs import (
     is_recently_created,
 )
 
-_BATCH_SIZE: Final = 8
-_MAX_FOLLOWED_LOGS: Final = 4
+BATCH_SIZE: Final = 8
+"""Groups that a worker polls at the same time."""
+MAX_FOLLOWED_LOGS: Final = 4
 """Logs captured in one poll while their runs go on; every log is captured at its end."""
 _MAX_CONCURRENT_RUNS: Final = 8
 """Runs of one group that are updated at the same time."""
@@ -61,14 +62,14 @@ async def poll_runs(worker: Worker) -> bool:
     """Take the groups that are due and poll each; true if there may be more."""
     async with worker.database.transaction() as tx:
         leases = await work_queues.lease_due_poll_groups(
-            tx, limit=_BATCH_SIZE, lease=worker.settings.lease
+            tx, limit=BATCH_SIZE, lease=worker.settings.lease
         )
     if leases:
         hit_failpoint("observe.taken")
     async with anyio.create_task_group() as group:
         for lease in leases:
             group.start_soon(_poll_group, worker, lease)
-    return len(leases) == _BATCH_SIZE
+    return len(leases) == BATCH_SIZE
 
 
 async def _poll_group(worker: Worker, lease: PollLease) -> None:
@@ -115,7 +116,7 @@ async def _compare_with_listing(
     await _record_untracked_jobs(worker, lease, listed, runs)
     active = {job.id: job for job in listed}
     wanted_runs = [run for run in runs if run.desired is DesiredState.ALIVE]
-    followed_ids = {run.id for run in wanted_runs[:_MAX_FOLLOWED_LOGS]}
+    followed_ids = {run.id for run in wanted_runs[:MAX_FOLLOWED_LOGS]}
     errors: list[HubError | Unavailable] = []
     runs_without_outputs: list[DueRun] = []
     limiter = anyio.CapacityLimiter(_MAX_CONCURRENT_RUNS)

@@ -110,7 +110,7 @@ async def test_a_run_that_has_not_changed_takes_no_transaction(
     wait_until(lambda: read_stage(hub_emulator, remote_id) == "RUNNING")
     await poll_namespace(worker)
     await make_rows_due(worker, "poll_group")
-    monkeypatch.setattr(poll_runs_module, "_MAX_FOLLOWED_LOGS", 0)
+    monkeypatch.setattr(poll_runs_module, "MAX_FOLLOWED_LOGS", 0)
     for job in hub_emulator.api().list_jobs(namespace="alice"):
         if job.id != remote_id:  # of another test, and unknown to this one
             hub_emulator.api().cancel_job(job_id=job.id, namespace="alice")
