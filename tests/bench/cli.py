@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 import time
 import traceback
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -75,6 +77,8 @@ def _find_scenarios(names: str) -> tuple[Scenario, ...]:
 def main() -> int:
     """Measure what the command line asks for; 1 if a scenario failed, whatever was measured."""
     options = parse_arguments()
+    logging.disable(logging.INFO)  # of a worker in this process: a line for each job
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     console = Console() if sys.stdout.isatty() else Console(width=_FILE_COLUMNS)
     measured, failed = _measure(options.scenarios, options.size, console)
     comparisons = [

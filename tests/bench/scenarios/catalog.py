@@ -5,7 +5,9 @@ from typing import Final
 from tests.bench import comparison
 from tests.bench.scenario import Scenario
 from tests.bench.scenarios.batch import measure_batch
+from tests.bench.scenarios.cadence import measure_cadence
 from tests.bench.scenarios.first_start import measure_first_start
+from tests.bench.scenarios.footprint import measure_footprint
 from tests.bench.scenarios.growth import measure_growth
 from tests.bench.scenarios.idle import measure_idle
 from tests.bench.scenarios.launches import measure_launches
@@ -59,6 +61,17 @@ SCENARIOS: Final = (
         comparison.GROWTH_TARGETS,
     ),
     Scenario(
+        "footprint",
+        "Footprint",
+        "What one job leaves and takes; no measure is a time. Two rounds of 1,000 jobs (quick: "
+        "300) of 20 people, submitted together: calls that do nothing, and jobs of a simulated Hub "
+        "with a log. Bytes are those of the tables after a VACUUM, over both rounds. The first "
+        "round of WAL follows a CHECKPOINT. Round trips are statements with BEGIN and COMMIT. "
+        "Beside the updates is the share of them that wrote no index. A poll is of 50 runs, and a "
+        "wake-up one that no worker takes. There is no target.",
+        measure_footprint,
+    ),
+    Scenario(
         "recovery",
         "Recovery",
         "A worker gets SIGKILL when the Hub has created its job and nothing is written down yet. "
@@ -77,6 +90,17 @@ SCENARIOS: Final = (
         "transactions, as one connection would need it for 100,000 runs.",
         measure_observation,
         comparison.OBSERVATION_TARGETS,
+    ),
+    Scenario(
+        "cadence",
+        "Cadence",
+        "A simulation of the poll loop, without a database and with the same numbers on every "
+        "machine: a window of five minutes of the Hub, with launches and ends at random. A poll "
+        "waits for the Hub for 0.2 s, for logs for 1 s more, and takes 5 ms of its worker. The "
+        "quota is that of a free user, on average and of the busiest person; a delay is from the "
+        "end of a run until it is seen; late is a poll after its group was due. There is no "
+        "target.",
+        measure_cadence,
     ),
     Scenario(
         "retention",
