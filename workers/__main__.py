@@ -25,7 +25,7 @@ from schema.settings import Settings
 from workers.context import Worker
 from workers.loops import engine, reconcile_command
 from workers.loops.heartbeats import probe_host
-from workers.worker import arq_settings, build_worker, listen_when_idle
+from workers.worker import arq_settings, build_worker, receive_wakeups
 
 PROBE_OPTION: Final = "--probe"
 _HAS_UVLOOP: Final = sys.platform != "win32"
@@ -88,7 +88,7 @@ async def _stop_on_signal(stop: anyio.Event) -> None:
 
 async def _receive_wakeups(worker: Worker, stop: anyio.Event) -> None:
     """Run arq, and wait for what it would find later, until the worker stops."""
-    async with _cut_off_by(stop), run_in_background(listen_when_idle(worker)):
+    async with _cut_off_by(stop), run_in_background(receive_wakeups(worker)):
         await _run_arq(worker)
 
 

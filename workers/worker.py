@@ -41,7 +41,7 @@ _APPLICATION_NAME: Final = "holdfast-worker"
 
 _WORKER_KEY: Final = "worker"
 _ARQ_POLL_SECONDS: Final = 0.5
-"""How often arq looks for messages; `listen_when_idle` is told at once."""
+"""How often arq looks for messages; `receive_wakeups` is told at once."""
 
 log = structlog.stdlib.get_logger()
 
@@ -114,7 +114,7 @@ async def wake(ctx: dict[Any, Any], job_id: str) -> None:
     engine.wake_loops(worker)
 
 
-async def listen_when_idle(worker: Worker) -> None:
+async def receive_wakeups(worker: Worker) -> None:
     """Wake the loops as soon as a wake-up is sent."""
     await wakeups.receive_wakeups(
         str(worker.settings.redis_url), partial(engine.wake_loops, worker)
@@ -175,7 +175,7 @@ class _WorkerLifecycle:
     async def _run(self) -> None:
         async with build_worker(self._settings) as worker:
             self._workers.put_nowait(worker)
-            async with run_in_background(listen_when_idle(worker)):
+            async with run_in_background(receive_wakeups(worker)):
                 await engine.run_loops(worker, self._stop)
             worker.activity.require_usable_revision()
 

@@ -17,7 +17,7 @@ import anyio
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from schema.common.errors import InDoubt, RoleRefused, Unavailable
+from schema.common.errors import HoldfastError, InDoubt, RoleRefused, Unavailable
 from schema.common.ids import JobChangeListener
 from schema.common.observability.causes import CauseLog
 from schema.common.observability.metrics import PoolUsage
@@ -70,25 +70,32 @@ _SESSION_SETTINGS: Final = {
     "client_min_messages": "notice",  # or the notices of changed jobs would not arrive
 }
 _POOLER_REMEDY: Final = "set HOLDFAST_POOLED=1, if a pooler stands before the database"
+_WAIT_REMEDY: Final = (
+    "grant EXECUTE on the function pg_logical_emit_message to PUBLIC, as Postgres does by default"
+)
 _WALL_REMEDY: Final = (
     "switch row-level security on again for every table, and to take BYPASSRLS from the role"
 )
 # A commit lets go of its locks when it is on disk: 16 callers who lock one row would take turns at
 # the disk. This one lets go at once, and the answer waits for the disk together with the others. So
 # does the end of whoever has only read: what they saw may be on its way to the disk (ADR 24).
-_COMMIT: Final = """
-SET LOCAL synchronous_commit = off;
-COMMIT;
+_WAIT_FOR_DISK: Final = """
 SELECT CASE
        WHEN pg_is_in_recovery() THEN NULL
        WHEN pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()
             OR current_setting('synchronous_standby_names') <> ''
        THEN pg_logical_emit_message(true, 'holdfast', '') END
 """
+_COMMIT: Final = f"SET LOCAL synchronous_commit = off; COMMIT; {_WAIT_FOR_DISK}"
+_REFUSE: Final = f"ROLLBACK; {_WAIT_FOR_DISK}"
+"""Ends a transaction whose caller is told what it has seen: a refusal names rows too."""
 _READ_WALL: Final = """
 SELECT current_user::text AS role,
        to_regclass('public.job') IS NOT NULL AS has_tables,
-       coalesce(row_security_active(to_regclass('public.job')), false) AS has_wall
+       coalesce(row_security_active(to_regclass('public.job')), false) AS has_wall,
+       (SELECT bool_and(has_function_privilege(oid, 'EXECUTE'))
+          FROM pg_proc
+         WHERE proname = 'pg_logical_emit_message') AS may_wait_for_disk
 """
 
 
@@ -233,11 +240,21 @@ class Database:
 
     @asynccontextmanager
     async def _begin(self, connection: PoolConnectionProxy) -> AsyncGenerator[None]:
-        """Begin a transaction, and end it; behind a pooler, with the settings of each of ours."""
+        """Begin a transaction, and end it when all that its caller has seen is on disk.
+
+        Behind a pooler it begins with the settings of each of ours.
+        """
         try:
             await connection.execute(self._begin_sql)  # one round trip
             yield
             await connection.execute(_COMMIT)
+        except HoldfastError:
+            try:
+                await connection.execute(_REFUSE)
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            raise
         except BaseException:
             await _roll_back(connection)
             raise
@@ -255,6 +272,10 @@ class Database:
         if row["has_tables"] and not row["has_wall"]:
             raise RoleRefused(
                 str(self._role), "row-level security does not hold for it", _WALL_REMEDY
+            )
+        if not row["may_wait_for_disk"]:
+            raise RoleRefused(
+                str(self._role), "it may not execute pg_logical_emit_message", _WAIT_REMEDY
             )
         self._is_wall_seen = row["has_tables"]
 

@@ -71,6 +71,9 @@ async def _write_together(
     try:
         async with database.transaction() as tx:
             answers = await write(tx, [item for item, _ in waiting])
+        for (_, future), answer in zip(waiting, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
     except Unavailable as error:
         _fail(waiting, error)
     except Exception as error:  # noqa: BLE001  # of one item; the others must come to the disk
@@ -79,14 +82,10 @@ async def _write_together(
             return
         for each in waiting:
             await _write_together(database, write, [each])
-    except BaseException:
-        for _, answer in waiting:
-            answer.cancel()
-        raise
-    else:
-        for (_, future), answer in zip(waiting, answers, strict=True):
+    finally:
+        for _, future in waiting:  # those of a writer that is cancelled
             if not future.done():
-                future.set_result(answer)
+                future.cancel()
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:

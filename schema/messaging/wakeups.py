@@ -4,7 +4,8 @@ A wake-up is an id without authority. Postgres is the queue, and the sweep finds
 wake-up was lost. Only this module and the worker's two roots know arq, which is only maintained.
 
 arq looks for messages twice a second. So that no job waits for that, each message comes with an
-entry in a list, on which one worker that has nothing to do is blocked: it looks at once.
+entry in a list, on which the workers are blocked. Redis hands it to the one that has waited
+longest, which looks at once.
 """
 
 import json
@@ -27,6 +28,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from schema.common.observability.causes import CauseLog
 from schema.common.observability.tracing import start_child_span
 from schema.common.urls.redis import parse_redis_url
 from schema.common.version import package_version
@@ -63,8 +65,8 @@ def queue_name() -> str:
 
 
 def list_name() -> str:
-    """Name the list that idle workers of this release are blocked on."""
-    return f"{queue_name()}:idle"
+    """Name the list that the workers of this release are blocked on."""
+    return f"{queue_name()}:list"
 
 
 def encode_message(message: dict[str, Any]) -> bytes:
@@ -169,6 +171,7 @@ async def receive_wakeups(url: str, wake: Callable[[], None]) -> NoReturn:
 
     While Redis is away nothing is received; it is asked again every second.
     """
+    causes = CauseLog("redis")
     while True:
         try:
             async with open_redis(url) as redis:
@@ -180,5 +183,7 @@ async def receive_wakeups(url: str, wake: Callable[[], None]) -> NoReturn:
                     if entry is not None:
                         wake()
         except (RedisError, OSError) as error:
-            log.debug("wake.unheard", error=type(error).__name__)
+            causes.report(error)
+        except Exception:  # the worker goes on without it: arq looks twice a second
+            log.exception("wake.broken")
         await anyio.sleep(_RETRY_AFTER.total_seconds())

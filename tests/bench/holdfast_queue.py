@@ -39,7 +39,7 @@ from workers.context import Worker
 from workers.executor import Completed, ExecutionRequest
 from workers.hub.client import open_hub_jobs_client
 from workers.loops import engine
-from workers.worker import arq_settings, listen_when_idle
+from workers.worker import arq_settings, receive_wakeups
 
 _SLOTS: Final = 32
 _CONNECTIONS: Final = 16
@@ -122,7 +122,7 @@ class HoldfastQueue:
         loops = asyncio.create_task(engine.run_loops(self._worker, stop))
         arq_worker = ArqWorker(**arq_settings(self._worker.settings, self._worker))
         wakeups = asyncio.create_task(arq_worker.async_run())
-        listening = asyncio.create_task(listen_when_idle(self._worker))
+        listening = asyncio.create_task(receive_wakeups(self._worker))
         try:
             yield
         finally:

@@ -21,20 +21,11 @@ async def retry_transaction(database: Database, write: Callable[[Transaction], A
     By then another worker may have decided about the run; the state of the run, which every
     transition compares, says what may still be written.
     """
-
-    async def write_once() -> T:
-        async with database.transaction() as tx:
-            return await write(tx)
-
-    return await retry_while_unavailable(write_once)
-
-
-async def retry_while_unavailable(write: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a write until the database has taken it; as above, it has to compare."""
     tries = 0
     while True:
         try:
-            return await write()
+            async with database.transaction() as tx:
+                return await write(tx)
         except Unavailable:
             log.warning("database.away", tries=tries)
             await anyio.sleep(min(backoff(tries).total_seconds(), 5))

@@ -32,7 +32,7 @@ from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
 from schema.specs.hub_job import list_token_variables
 from workers.artifacts.redaction import Redactor
-from workers.attempts.db_retry import retry_transaction, retry_while_unavailable
+from workers.attempts.db_retry import retry_transaction
 from workers.attempts.progress import ProgressReporter
 from workers.context import Worker
 from workers.executor import (
@@ -54,6 +54,8 @@ _RENEWALS_PER_LEASE: Final = 4
 _MAX_RENEWAL_INTERVAL: Final = timedelta(seconds=5)
 """A renewal also shows that the job was cancelled, so even a long lease is renewed this often."""
 
+_MAX_UNCHECKED_SECONDS: Final = 1.0
+"""Seconds after a claim in which a call is sent without another look at its job."""
 _MAX_MESSAGE_CHARS: Final = 2000
 _HANDED_BACK_MESSAGE: Final = "Others had waited for its place; it goes on where it stopped."
 _STOPPED_MESSAGE: Final = "The worker was stopped meanwhile."
@@ -143,12 +145,13 @@ async def record_outcome(
             hit_failpoint("postpone.before")
             await _postpone_launch(tx, worker, claim, outcome)
         case TokenRejected(message):
-            await credentials.mark_credential_refused(
-                tx, claim.subject_id, version=credential.version
-            )
-            hit_failpoint("hold.written")
+            # In the order of locks: job, run, subject.
             await run_launch.mark_not_created(
                 tx, run_id, reason=None, message=message, worker=worker_name
+            )
+            hit_failpoint("hold.written")
+            await credentials.mark_credential_refused(
+                tx, claim.subject_id, version=credential.version
             )
         case HandedBack():
             await run_launch.hand_back(tx, run_id, message=_HANDED_BACK_MESSAGE, worker=worker_name)
@@ -290,16 +293,26 @@ async def _check_may_send(
     worker: Worker, executor: Executor, claim: ClaimedJob, *, claimed_at: float
 ) -> RetryLater | None:
     """Return why the request must not be sent; none if it may be."""
-    if executor.is_call and not claim.has_begun:
-        async with worker.database.transaction() as tx:
-            if await run_launch.begin_calls(tx, [claim.run_id], worker=worker.name):
-                return None
-        return RetryLater("It was cancelled, or the worker was held up, before it was sent.")
     settings = worker.settings
+    if executor.is_call:
+        if await _may_send_call(worker, claim, claimed_at=claimed_at):
+            return None
+        return RetryLater("It was cancelled, or the worker was held up, before it was sent.")
     if boottime_seconds() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
-        # Another worker may already have taken the run over, so nothing may come of it any more.
+        # Another worker may already be asking the Hub about this run, so it must not be created.
         return RetryLater("The worker was held up before it could send the request.")
     return None
+
+
+async def _may_send_call(worker: Worker, claim: ClaimedJob, *, claimed_at: float) -> bool:
+    """Tell whether a call may be sent: whether it was cancelled is asked if time has passed."""
+    has_just_begun = boottime_seconds() - claimed_at <= _MAX_UNCHECKED_SECONDS
+    if claim.has_begun and has_just_begun:
+        return True
+    async with worker.database.transaction() as tx:
+        if claim.has_begun:
+            return await run_launch.renew_lease(tx, claim.run_id, lease=worker.settings.lease)
+        return bool(await run_launch.begin_calls(tx, [claim.run_id], worker=worker.name))
 
 
 async def _write_outcome(
@@ -313,11 +326,13 @@ async def _write_outcome(
         await retry_transaction(worker.database, record)
         return
     ended = (claim.run_id, outcome.run_result)
-    await retry_while_unavailable(
-        lambda: worker.grouped_writes.submit(
+    try:
+        await worker.grouped_writes.submit(
             worker.database, ("end", claim.subject_id), partial(_end_calls, worker.name), ended
         )
-    )
+    except Unavailable:  # perhaps because of another of the group
+        await retry_transaction(worker.database, record)
+        return
     log.info("attempt.settled", outcome=type(outcome).__name__)
 
 

@@ -6,8 +6,10 @@ Where all slots are taken and others wait, an attempt that resumes hands its slo
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
+import anyio
 import structlog
 from anyio.abc import TaskGroup
 
@@ -24,7 +26,7 @@ from workers.context import Worker
 from workers.executor import Executor
 from workers.timing import boottime_seconds
 
-_IN_DOUBT_MESSAGE: Final = "The database went away while the job was claimed; nothing was sent."
+_UNSENT_MESSAGE: Final = "It was interrupted while it was claimed; nothing was sent."
 
 log = structlog.stdlib.get_logger()
 
@@ -63,22 +65,33 @@ class ClaimLoop:
             if executor.resumes:
                 await self._ask_for_slot(executor.kind)
             return False
-        worker, settings = self._worker, self._worker.settings
         # Read before the claim commits, so that we never believe the lease to last longer than it
         # does.
         claimed_at = boottime_seconds()
         hit_failpoint("claim.before")
+        claims = await self._claim(executor, limit=free_slots)
+        if claims:
+            hit_failpoint("claim.committed")
+        held_slots.update(claim.subject_id for claim in claims)
+        for claim in claims:
+            attempt = _Attempt(claim, claimed_at)
+            self._attempts[executor.kind].add(attempt)
+            self._tasks.start_soon(self._run_attempt, executor, attempt)
+        return len(claims) == free_slots
+
+    async def _claim(self, executor: Executor, *, limit: int) -> list[ClaimedJob]:
+        worker, settings = self._worker, self._worker.settings
         claims: list[ClaimedJob] = []
         try:
             async with worker.database.transaction() as tx:
                 claims = await run_launch.claim(
                     tx,
                     executor.kind,
-                    limit=free_slots,
+                    limit=limit,
                     worker=worker.name,
                     lease=settings.lease,
                     settle_window=settings.settle,
-                    held_slots=held_slots,
+                    held_slots=self._held_slots[executor.kind],
                 )
                 if executor.is_call:
                     claims = await self._begin_calls(tx, claims)
@@ -89,14 +102,11 @@ class ClaimLoop:
             for claim in claims:
                 self._tasks.start_soon(self._hand_back, claim)
             raise
-        if claims:
-            hit_failpoint("claim.committed")
-        held_slots.update(claim.subject_id for claim in claims)
-        for claim in claims:
-            attempt = _Attempt(claim, claimed_at)
-            self._attempts[executor.kind].add(attempt)
-            self._tasks.start_soon(self._run_attempt, executor, attempt)
-        return len(claims) == free_slots
+        except anyio.get_cancelled_exc_class():
+            for claim in claims:
+                await worker.hand_back(partial(_queue_again, worker, claim))
+            raise
+        return claims
 
     async def _begin_calls(self, tx: Transaction, claims: list[ClaimedJob]) -> list[ClaimedJob]:
         """Begin the calls of claims with a token: they are sent at once, as soon as it commits."""
@@ -106,12 +116,15 @@ class ClaimLoop:
 
     async def _hand_back(self, claim: ClaimedJob) -> None:
         """Queue a job again whose claim may have been committed, once the database is back."""
-        await retry_transaction(
-            self._worker.database,
-            lambda tx: run_launch.mark_not_created(
-                tx, claim.run_id, reason=None, message=_IN_DOUBT_MESSAGE, worker=self._worker.name
-            ),
-        )
+        worker = self._worker
+        write = partial(_queue_again, worker, claim)
+        try:
+            await retry_transaction(worker.database, write)
+        except anyio.get_cancelled_exc_class():
+            await worker.hand_back(write)
+            raise
+        except Exception:  # it must not end the loops; the lease of the job will lapse
+            log.exception("claim.broken")
 
     async def _ask_for_slot(self, kind: str) -> None:
         """Ask the longest attempt of whoever holds most to stop, if somebody waits who holds less.
@@ -147,7 +160,7 @@ class ClaimLoop:
                     claimed_at=attempt.claimed_at,
                     hand_back=attempt.hand_back,
                 )
-            except Unavailable as error:  # nothing was sent; its lease will lapse
+            except Unavailable as error:  # its lease will lapse
                 log.warning("attempt.interrupted", error=str(error))
             except Exception:  # one attempt must not end the others; its lease will lapse
                 log.exception("attempt.broken")
@@ -155,3 +168,9 @@ class ClaimLoop:
                 self._attempts[executor.kind].remove(attempt)
                 self._held_slots[executor.kind] -= Counter([claim.subject_id])
                 self._worker.events.claim.set()
+
+
+async def _queue_again(worker: Worker, claim: ClaimedJob, tx: Transaction) -> None:
+    await run_launch.mark_not_created(
+        tx, claim.run_id, reason=None, message=_UNSENT_MESSAGE, worker=worker.name
+    )

@@ -364,6 +364,7 @@ TRANSITION_GUARDS: Final = (
             "       THEN pg_logical_emit_message(true, 'holdfast', '') END",
             "       THEN NULL END",
         ),
+        refusal_waits_for_the_disk=('f"ROLLBACK; {_WAIT_FOR_DISK}"', '"ROLLBACK"'),
     ),
     *mutants_in_file(
         grouped_writes,

@@ -32,6 +32,7 @@ WORKER_GUARDS: Final = (
         attempt_run,
         test_attempt_run,
         no_request_after_the_lease=("if boottime_seconds() - claimed_at >", "if -1 >"),
+        late_call_is_looked_at_again=("claimed_at <= _MAX_UNCHECKED_SECONDS", "claimed_at < 1e9"),
         lost_answer_is_not_asked_for_again=(
             (
                 "run_launch.mark_unconfirmed(\n"
@@ -166,6 +167,10 @@ WORKER_GUARDS: Final = (
         test_claim_jobs,
         doubtful_claim_is_handed_back=(
             "                self._tasks.start_soon(self._hand_back, claim)\n",
+            "                pass\n",
+        ),
+        cut_off_claim_is_handed_back=(
+            "                await worker.hand_back(partial(_queue_again, worker, claim))\n",
             "                pass\n",
         ),
         call_without_token_is_not_begun=(" if claim.sealed_token is not None]", "]"),

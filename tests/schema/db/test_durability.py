@@ -2,15 +2,16 @@
 
 import asyncio
 import signal
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 
-from schema.common.errors import Unavailable
+from schema.common.errors import NotFound, Unavailable
 from schema.db.database import Database
 from service.local.servers.postgres import Postgres
 
@@ -84,3 +85,38 @@ async def test_a_crash_of_the_server_takes_nothing_that_anybody_was_shown(
         stored = {row["id"] for row in await tx.fetch("SELECT id FROM entry")}
         assert shown <= stored
         assert await tx.fetchval("SELECT entries FROM total") == len(stored)
+
+
+async def look(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute("SELECT 1")
+
+
+async def look_and_refuse(database: Database) -> None:
+    with pytest.raises(NotFound):
+        async with database.transaction():
+            raise NotFound("job", "job_1")
+
+
+@pytest.mark.parametrize("end", [look, look_and_refuse])
+async def test_whoever_sees_rows_waits_until_they_are_on_disk(
+    postgres: Postgres, end: Callable[[Database], Awaitable[None]]
+) -> None:
+    """A refusal names rows too: the handle that a key has made already, for example."""
+    url = await asyncio.to_thread(postgres.start)
+    writer = await asyncio.wait_for(asyncpg.connect(url), timeout=20)
+    try:
+        await writer.execute("CREATE TABLE entry (id int)")
+        async with Database(url, application_name="tests") as database:
+            await end(database)  # so that its connection writes nothing below
+            # No commit of the writer, and no page that is full: nobody else takes this to the disk.
+            await writer.execute("BEGIN; INSERT INTO entry VALUES (1)")
+            written = await writer.fetchval("SELECT pg_current_wal_insert_lsn()")
+            on_disk = "SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn"
+            assert not await writer.fetchval(on_disk, written)
+
+            await end(database)
+
+            assert await writer.fetchval(on_disk, written)
+    finally:
+        await writer.close()

@@ -375,6 +375,7 @@ async def test_a_job_is_claimed_with_its_token_and_its_secrets_sealed(
     opened = sealed_secrets.open_sealed_job_secrets(vault, job.id, ada_id, claim.sealed_secrets)
     assert opened["KEY"].reveal() == "s3cret"
     assert repr(claim.sealed_token) not in repr(claim)
+    assert repr(claim.sealed_secrets) not in repr(claim)
 
 
 async def test_a_token_that_expired_is_not_claimed_with_a_job(

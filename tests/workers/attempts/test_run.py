@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -397,3 +398,29 @@ async def test_a_call_that_was_held_up_past_its_lease_is_not_made_and_queued_aga
 
     assert stub.requests == []
     assert (await read_status(worker, claim)).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("seconds_since_the_claim", [0.0, 5.0])
+async def test_a_call_that_was_cancelled_meanwhile_is_not_sent(
+    make_worker: WorkerFactory, make_job: JobFactory, seconds_since_the_claim: float
+) -> None:
+    """A worker that was held up asks before it sends; one that was not has just been told."""
+    stub = StubExecutor(ANSWER, kind=JobKind.INFERENCE)
+    worker = make_worker(stub)
+    job = await make_job(kind=JobKind.INFERENCE)
+    claim = await claim_one(worker, stub.kind)
+    async with worker.database.transaction() as tx:
+        assert await run_launch.begin_calls(tx, [claim.run_id], worker=worker.name)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+
+    await run_attempt(
+        worker,
+        stub,
+        replace(claim, has_begun=True),
+        claimed_at=boottime_seconds() - seconds_since_the_claim,
+        hand_back=asyncio.Event(),
+    )
+
+    status = await read_status(worker, claim)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
+    assert len(stub.requests) == (0 if seconds_since_the_claim else 1)

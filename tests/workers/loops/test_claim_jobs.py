@@ -137,3 +137,34 @@ async def test_calls_whose_claim_is_in_doubt_are_queued_again_at_once(
 
     assert executor.calls == 0
     assert [await read_state(database, job) for job in jobs] == [JobState.QUEUED] * 2
+
+
+async def test_calls_whose_claim_is_cut_off_are_queued_again(
+    worker: Worker,
+    database: Database,
+    make_job: JobFactory,
+    executor: CallExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that is stopped at that moment knows that nothing was sent; no other one can."""
+    job = await make_job(kind=JobKind.INFERENCE)
+    begin = worker.database.transaction
+    committed = anyio.Event()
+
+    @asynccontextmanager
+    async def commit_and_never_answer() -> AsyncGenerator[Transaction]:
+        async with begin() as tx:
+            yield tx
+        if not committed.is_set():
+            committed.set()
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(worker.database, "transaction", commit_and_never_answer)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as attempts:
+            attempts.start_soon(ClaimLoop(worker, attempts).claim_due_jobs)
+            await committed.wait()
+            attempts.cancel_scope.cancel()
+
+    assert executor.calls == 0
+    assert await read_state(database, job) == JobState.QUEUED
