@@ -145,7 +145,11 @@ def _read_revisions(migrations: Path) -> list[tuple[str, str | None]]:
         values: dict[str, Any] = {}
         for statement in ast.parse(path.read_bytes()).body:
             match statement:
-                case ast.Assign([ast.Name("revision" | "down_revision" as name)], value):
+                case ast.Assign(
+                    [ast.Name("revision" | "down_revision" as name)], ast.expr() as value
+                ) | ast.AnnAssign(
+                    ast.Name("revision" | "down_revision" as name), value=ast.expr() as value
+                ):
                     values[name] = ast.literal_eval(value)
                 case _:
                     pass
@@ -281,9 +285,18 @@ def _upgrade_when_unlocked(url: str, revision: str) -> None:
 async def is_up_to_date(url: str) -> bool:
     """Tell whether an upgrade of the database would change nothing; False if nobody can say."""
     try:
-        async with _connect(url, _GLANCE_TIMEOUT) as connection:
+        async with (
+            asyncio.timeout(2 * _GLANCE_TIMEOUT.total_seconds()),  # a server that hangs, too
+            _connect(url, _GLANCE_TIMEOUT) as connection,
+        ):
             status = await read_revision_status(cast("Transaction", connection))
-    except (*CONNECT_ERRORS, asyncpg.PostgresError, asyncpg.InterfaceError, HoldfastError):
+    except (
+        *CONNECT_ERRORS,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        HoldfastError,
+    ):
         return False  # the upgrade says what is wrong
     return status.current == status.expected
 
