@@ -1,5 +1,7 @@
 """Loopback ports for local servers, the same at each start where possible."""
 
+import errno
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,8 +46,8 @@ def begin_on_stable_port(
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 wait()
-            except CannotStart:
-                if is_port_free(port):
+            except CannotStart as error:
+                if is_port_free(port) and not _says_taken(error, port):
                     raise
             else:
                 return port
@@ -56,6 +58,12 @@ def begin_on_stable_port(
         )
 
     return finish
+
+
+def _says_taken(error: CannotStart, port: int) -> bool:
+    """Tell whether a server has failed for its port, which may be free again by now."""
+    sentences = (os.strerror(errno.EADDRINUSE), f"Port {port} is taken")
+    return any(sentence in str(error) for sentence in sentences)
 
 
 def choose_stable_port(port_file: Path, preferred: int | None = None) -> int:

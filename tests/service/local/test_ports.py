@@ -50,6 +50,23 @@ def test_a_port_that_another_program_takes_first_is_replaced(tmp_path: Path) -> 
     assert port != ports[0]
 
 
+@pytest.mark.parametrize("said", ["[Errno 98] Address already in use", "Port {port} is taken."])
+def test_a_port_that_was_taken_for_a_moment_is_tried_again(tmp_path: Path, said: str) -> None:
+    """By the time anybody looks, the other program may have ended."""
+    ports: list[int] = []
+
+    def begin(port: int) -> Callable[[], None]:
+        ports.append(port)
+
+        def wait() -> None:
+            if len(ports) == 1:
+                raise CannotStart(said.format(port=port))
+
+        return wait
+
+    assert begin_on_stable_port(tmp_path / "port", begin)() == ports[1]
+
+
 def test_a_server_that_fails_for_another_reason_is_not_tried_again(tmp_path: Path) -> None:
     """Its reason would be the same at every port."""
     ports: list[int] = []
