@@ -102,22 +102,27 @@ def format_row(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _format_rounds(scenario: Scenario, rounds: Rounds) -> list[str]:
-    every_round = [each for results in rounds.values() for each in results]
-    columns = list(dict.fromkeys(measure for each in every_round for measure in each))
-    head = " | ".join(column.replace("_", " ") for column in columns)
-    lines = [
-        *(f"### {scenario.title}", "", fill(scenario.description, _COLUMNS), ""),
-        *(f"| | {head} |", f"|---|{'---|' * len(columns)}"),
-    ]
+    """Write the tables of a scenario; a row is in the first one that has all its measures."""
+    measures = {
+        name: tuple(dict.fromkeys(measure for each in results for measure in each))
+        for name, results in rounds.items()
+    }
+    tables: dict[tuple[str, ...], list[str]] = {}
+    widest_first = sorted(dict.fromkeys(measures.values()), key=len, reverse=True)
     for name, results in sorted(rounds.items()):
+        columns = next(each for each in widest_first if set(each).issuperset(measures[name]))
         cells = [
             format_number(median(values))
             if (values := [each[column] for each in results if each.get(column) is not None])
             else "·"
             for column in columns
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        tables.setdefault(columns, []).append(f"| {name} | {' | '.join(cells)} |")
+    lines = [f"### {scenario.title}", "", fill(scenario.description, _COLUMNS), ""]
+    for columns, rows in tables.items():
+        head = " | ".join(column.replace("_", " ") for column in columns)
+        lines += [f"| | {head} |", f"|---|{'---|' * len(columns)}", *rows, ""]
+    return lines
 
 
 def _plot(comparisons: list[Comparison], path: Path) -> None:

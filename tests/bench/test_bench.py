@@ -136,6 +136,20 @@ def test_the_page_has_every_target_and_a_picture_of_the_ratios(tmp_path: Path) -
     assert (tmp_path / "images" / "performance.png").stat().st_size > 0
 
 
+def test_rows_with_other_measures_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    """One table with every column would be mostly empty, and wider than a page."""
+    rounds: Rounds = {
+        "a job": [{"bytes": 10.0}],
+        "a poll": [{"calls": 2.0}],
+        "b job": [{"bytes": 4.0}],
+    }
+
+    write_page(tmp_path / "page.md", command="c", comparisons=[], measured=[(SCENARIOS[0], rounds)])
+
+    page = (tmp_path / "page.md").read_text("utf-8")
+    assert "| | bytes |\n|---|---|\n| a job | 10.00 |\n| b job | 4.00 |\n\n| | calls |" in page
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_reader_has_words_for_every_measure_with_a_target(scenario: Scenario) -> None:
     """The page is written at the end of an hour, which is too late to miss a word."""
