@@ -50,8 +50,8 @@ def test_a_port_that_another_program_takes_first_is_replaced(tmp_path: Path) -> 
     assert port != ports[0]
 
 
-@pytest.mark.parametrize("said", ["[Errno 98] Address already in use", "Port {port} is taken."])
-def test_a_port_that_was_taken_for_a_moment_is_tried_again(tmp_path: Path, said: str) -> None:
+@pytest.mark.parametrize("message", ["[Errno 98] Address already in use", "Port {port} is taken."])
+def test_a_port_that_was_taken_for_a_moment_is_tried_again(tmp_path: Path, message: str) -> None:
     """By the time anybody looks, the other program may have ended."""
     ports: list[int] = []
 
@@ -60,7 +60,7 @@ def test_a_port_that_was_taken_for_a_moment_is_tried_again(tmp_path: Path, said:
 
         def wait() -> None:
             if len(ports) == 1:
-                raise CannotStart(said.format(port=port))
+                raise CannotStart(message.format(port=port))
 
         return wait
 
