@@ -64,6 +64,7 @@ async def _try_mutants(lanes: list[WorktreeCopy], chosen: list[Mutant]) -> int:
         async def take_turns(lane: WorktreeCopy) -> None:
             for mutant in remaining:
                 runs[mutant.name] = await lane.run_without_guard(mutant)
+                console.print(_describe_run(mutant, runs[mutant.name]), highlight=False)
                 status.update(f"{len(runs)} of {len(chosen)} guards tried")
 
         async with anyio.create_task_group() as group:
@@ -73,6 +74,12 @@ async def _try_mutants(lanes: list[WorktreeCopy], chosen: list[Mutant]) -> int:
     caught = sum(run.caught_by is not None for run in runs.values())
     console.print(f"{caught} of {len(chosen)} caught")
     return 0 if caught == len(chosen) else 1
+
+
+def _describe_run(mutant: Mutant, run: PytestRun) -> str:
+    """Say how one guard fared as soon as it is known: the table of all comes after an hour."""
+    outcome = f"caught by {run.caught_by}" if run.caught_by else f"[red]{run.failure_reason}[/]"
+    return f"{mutant.name}: {outcome} ({run.seconds:.1f} s)"
 
 
 def _format_table(chosen: Iterable[Mutant], runs: RunsByMutant) -> Table:

@@ -59,7 +59,11 @@ def test_uv_gets_it_as_one_word_that_is_no_option_of_its_own(tmp_path: Path, pyt
     uv.chmod(0o755)
     script = HubJobSpec.model_validate({"script": "print(1)", "python": python}).uv_script
     assert script is not None
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen")}
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "SEEN": str(tmp_path / "seen"),
+        "TMPDIR": str(tmp_path),
+    }
 
     subprocess.run(script.build_command(), env=environment | script.build_environment(), check=True)
 

@@ -43,7 +43,11 @@ def test_a_shell_unpacks_a_script_and_becomes_uv(tmp_path: Path, text: str) -> N
     uv.write_text(FAKE_UV_SCRIPT)
     uv.chmod(0o755)
     script = Script(text, ["a b", "$X"], ["torch>=2"], "3.12")
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen")}
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "SEEN": str(tmp_path / "seen"),
+        "TMPDIR": str(tmp_path),
+    }
 
     done = subprocess.run(
         script.build_command(), env=environment | script.build_environment(), check=False
