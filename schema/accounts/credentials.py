@@ -76,11 +76,21 @@ _RELEASE_HOLD: Final = (
        AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
     """,
     """
+    -- In one order: a worker may be writing that several of them are due again.
+    WITH held AS MATERIALIZED (
+        SELECT namespace
+          FROM poll_group
+         WHERE subject_id = $1
+           AND due_at IS NOT NULL
+           AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
+         ORDER BY namespace
+           FOR NO KEY UPDATE OF poll_group
+    )
     UPDATE poll_group
        SET due_at = now()
-     WHERE subject_id = $1
-       AND due_at IS NOT NULL
-       AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
+      FROM held
+     WHERE poll_group.subject_id = $1
+       AND poll_group.namespace = held.namespace
     """,
     """
     UPDATE subject

@@ -5,16 +5,16 @@ Every job that is not final, and every run that may cost money, is in exactly on
 lapses, so another worker goes on where one died.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
-from schema.jobs.run_tables import RemoteRun
+from schema.jobs.run_tables import DesiredState, RemoteRun
 
 _FIND_DUE_QUEUES: Final = """
 SELECT coalesce(jobs.first <= now(), false) AS queued,
@@ -111,12 +111,29 @@ UPDATE poll_group AS polled
    SET epoch = polled.epoch + 1,
        due_at = now() + $2
   FROM due
+  LEFT JOIN credential AS lent
+    ON lent.subject_id = due.subject_id
+   AND lent.state = 'valid'
+   AND coalesce(lent.expires_at > now(), true)
  WHERE polled.subject_id = due.subject_id
    AND polled.namespace = due.namespace
-RETURNING polled.subject_id, polled.namespace, polled.epoch
+RETURNING polled.subject_id, polled.namespace, polled.epoch,
+          lent.sealed AS sealed_token, lent.version AS token_version
 """  # noqa: S608  # our own words
 
-_FINISH_POLL: Final = parse_statement("""
+# Locked in one order, as a token that comes back locks all groups of its subject.
+_FINISH_POLLS: Final = parse_statement("""
+WITH ended AS MATERIALIZED (
+    SELECT polled.subject_id, polled.namespace
+      FROM unnest(:subject_ids::text[], :namespaces::text[], :epochs::bigint[])
+               AS lease (subject_id, namespace, epoch)
+      JOIN poll_group AS polled
+        ON polled.subject_id = lease.subject_id
+       AND polled.namespace = lease.namespace
+       AND polled.epoch = lease.epoch
+     ORDER BY polled.subject_id, polled.namespace
+       FOR NO KEY UPDATE OF polled
+)
 UPDATE poll_group AS polled
    SET due_at = CASE WHEN live > 0
                      THEN now() + (0.9 + random() / 5)
@@ -127,14 +144,15 @@ UPDATE poll_group AS polled
                               :min_interval::interval,
                               least(interval '10 minutes',
                                     (:late_arrival_window - (watch_until - now())) / 20)) END
-  FROM (SELECT now() - max(posted_at) AS age
-          FROM remote_run
-         WHERE subject_id = :subject_id
-           AND namespace = :namespace
-           AND state = 'bound') AS newest
- WHERE polled.subject_id = :subject_id
-   AND polled.namespace = :namespace
-   AND epoch = :epoch
+  FROM ended
+ CROSS JOIN LATERAL (
+       SELECT now() - max(posted_at) AS age
+         FROM remote_run
+        WHERE subject_id = ended.subject_id
+          AND namespace = ended.namespace
+          AND state = 'bound') AS newest
+ WHERE polled.subject_id = ended.subject_id
+   AND polled.namespace = ended.namespace
 """)
 
 _POSTPONE_POLL: Final = """
@@ -152,11 +170,12 @@ SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
                              * coalesce((job_payload.spec ->> 'attempts')::int, 1)) AS timeout,
        coalesce(job_payload.spec -> 'outputs', '[]') AS outputs,
        job_payload.spec ->> 'outputs_in' AS outputs_in
-  FROM remote_run AS run
-  JOIN job_payload ON job_payload.job_id = run.job_id
- WHERE run.subject_id = $1
-   AND run.namespace = $2
+  FROM unnest($1::text[], $2::text[]) AS polled (subject_id, namespace)
+  JOIN remote_run AS run
+    ON run.subject_id = polled.subject_id
+   AND run.namespace = polled.namespace
    AND run.state = 'bound'
+  JOIN job_payload ON job_payload.job_id = run.job_id
  ORDER BY run.posted_at DESC
 """
 
@@ -209,6 +228,41 @@ class DueRun(RemoteRun):
 
 
 @dataclass(frozen=True, slots=True)
+class BoundRun:
+    """What a listing is compared with: of most runs, which have not changed, nothing else is read.
+
+    A transaction is open while the rows of many runs are read, so they become records later.
+    """
+
+    id: UUID
+    subject_id: str
+    namespace: str
+    remote_id: str
+    stage: str | None
+    desired: DesiredState
+    overdue: bool
+    row: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Take what is compared from a row."""
+        return cls(
+            row["id"],
+            row["subject_id"],
+            row["namespace"],
+            row["remote_id"],
+            row["stage"],
+            DesiredState(row["desired"]),
+            row["overdue"],
+            row,
+        )
+
+    def read(self) -> DueRun:
+        """Read the whole row."""
+        return DueRun.from_row(self.row)
+
+
+@dataclass(frozen=True, slots=True)
 class LapsedRun:
     """A run whose worker stopped renewing its lease."""
 
@@ -248,31 +302,38 @@ class PollLease:
     subject_id: str
     namespace: str
     epoch: int
+    sealed_token: bytes | None = field(default=None, repr=False)
+    """The token of its subject, as the vault sealed it; none if they have none that is usable."""
+    token_version: int | None = None
 
 
 async def lease_due_poll_groups(
     tx: Transaction, *, limit: int, lease: timedelta
 ) -> list[PollLease]:
-    """Lease poll groups that are due for a listing."""
+    """Lease poll groups that are due for a listing, and read the tokens to list them with."""
     rows = await tx.fetch(_LEASE_DUE_POLL_GROUPS, limit, lease)
     return [PollLease(**row) for row in rows]
 
 
-async def finish_poll(
-    tx: Transaction, poll_lease: PollLease, *, min_interval: timedelta, max_interval: timedelta
+async def finish_polls(
+    tx: Transaction,
+    poll_leases: Sequence[PollLease],
+    *,
+    min_interval: timedelta,
+    max_interval: timedelta,
 ) -> None:
-    """Release a poll group, and set when it is listed next.
+    """Release poll groups, and set when each is listed next.
 
     That is after a twentieth of the newest run's age, within the two bounds. Where only a late
     arrival is watched for, it is a twentieth of the time since the run was marked absent.
 
-    Nothing changes if another worker has leased the group since.
+    Nothing changes of a group that another worker has leased since.
     """
     await tx.execute(
-        *_FINISH_POLL.bind(
-            subject_id=poll_lease.subject_id,
-            namespace=poll_lease.namespace,
-            epoch=poll_lease.epoch,
+        *_FINISH_POLLS.bind(
+            subject_ids=[lease.subject_id for lease in poll_leases],
+            namespaces=[lease.namespace for lease in poll_leases],
+            epochs=[lease.epoch for lease in poll_leases],
             min_interval=min_interval,
             max_interval=max_interval,
             late_arrival_window=LATE_ARRIVAL_WINDOW,
@@ -289,10 +350,14 @@ async def postpone_poll(
     )
 
 
-async def list_bound_runs(tx: Transaction, poll_lease: PollLease) -> list[DueRun]:
-    """Return the runs a group's listing should show, the newest first."""
-    rows = await tx.fetch(_LIST_BOUND_RUNS, poll_lease.subject_id, poll_lease.namespace)
-    return [DueRun.from_row(row) for row in rows]
+async def list_bound_runs(tx: Transaction, poll_leases: Sequence[PollLease]) -> list[BoundRun]:
+    """Return the runs that the listings of these groups should show, the newest first."""
+    rows = await tx.fetch(
+        _LIST_BOUND_RUNS,
+        [lease.subject_id for lease in poll_leases],
+        [lease.namespace for lease in poll_leases],
+    )
+    return [BoundRun.from_row(row) for row in rows]
 
 
 async def find_group_runs(

@@ -58,7 +58,7 @@ async def bound_run(database: Database, make_job: JobFactory) -> None:
 async def test_a_poll_is_followed_by_the_next_one_as_it_is_simulated(
     database: Database, age: timedelta
 ) -> None:
-    """Compare `next_poll_seconds` with what `finish_poll` sets, many times: it draws a number."""
+    """Compare `next_poll_seconds` with what `finish_polls` sets, many times: it draws a number."""
     expected = next_poll_seconds(
         age.total_seconds(), min_interval=MIN_INTERVAL, max_interval=MAX_INTERVAL
     )
@@ -69,8 +69,8 @@ async def test_a_poll_is_followed_by_the_next_one_as_it_is_simulated(
             await tx.execute("UPDATE remote_run SET posted_at = now() - $1::interval", age)
             await tx.execute("UPDATE poll_group SET due_at = now()")
             (lease,) = await work_queues.lease_due_poll_groups(tx, limit=1, lease=LEASE)
-            await work_queues.finish_poll(
-                tx, lease, min_interval=MIN_INTERVAL, max_interval=MAX_INTERVAL
+            await work_queues.finish_polls(
+                tx, [lease], min_interval=MIN_INTERVAL, max_interval=MAX_INTERVAL
             )
             delay: timedelta = await tx.fetchval("SELECT due_at - now() FROM poll_group")
         factors.append(delay.total_seconds() / expected)

@@ -3,10 +3,20 @@
 A job is written only when it has changed. A run that the listing no longer shows is asked for by
 its id, once. How often a group is polled depends on the age of its youngest run, and not on how
 many people wait.
+
+    one transaction     lease the groups that are due, read their tokens and their runs
+    no transaction      list each group, compare
+    for what changed    a transaction for each run
+    one transaction     when each group is due again, for all groups that are done
+
+So many runs that have not changed take two transactions. A group whose listing or log is slow
+keeps the others waiting for no more than `_FINISH_INTERVAL`.
 """
 
+from collections import defaultdict
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -24,7 +34,7 @@ from schema.hub.client import HubError, HubRejected
 from schema.jobs import deadlines, run_end, work_queues
 from schema.jobs.run_tables import DesiredState
 from schema.jobs.tables import Reason
-from schema.jobs.work_queues import DueRun, PollLease
+from schema.jobs.work_queues import BoundRun, DueRun, PollLease
 from workers.artifacts import outputs
 from workers.artifacts.log_capture import (
     capture_log,
@@ -53,6 +63,8 @@ MAX_FOLLOWED_LOGS: Final = 4
 """Logs captured in one poll while their runs go on; every log is captured at its end."""
 _MAX_CONCURRENT_RUNS: Final = 8
 """Runs of one group that are updated at the same time."""
+_FINISH_INTERVAL: Final = timedelta(seconds=0.25)
+"""How often it is written when groups are due again, while others are still polled."""
 _RUNNING_STAGE: Final = "RUNNING"
 
 log = structlog.stdlib.get_logger()
@@ -60,37 +72,82 @@ log = structlog.stdlib.get_logger()
 
 async def poll_runs(worker: Worker) -> bool:
     """Take the groups that are due and poll each; true if there may be more."""
+    lease_duration = worker.settings.lease
+    runs: list[BoundRun] = []
     async with worker.database.transaction() as tx:
-        leases = await work_queues.lease_due_poll_groups(
-            tx, limit=BATCH_SIZE, lease=worker.settings.lease
-        )
+        leases = await work_queues.lease_due_poll_groups(tx, limit=BATCH_SIZE, lease=lease_duration)
+        if leases:
+            await worker.clock.read_lead(tx, lease_duration)  # the ages below are by that clock
+            runs = await work_queues.list_bound_runs(tx, leases)
     if leases:
         hit_failpoint("observe.taken")
-    async with anyio.create_task_group() as group:
-        for lease in leases:
-            group.start_soon(_poll_group, worker, lease)
+        await _poll_groups(worker, leases, runs)
     return len(leases) == BATCH_SIZE
 
 
-async def _poll_group(worker: Worker, lease: PollLease) -> None:
-    settings = worker.settings
-    wait: timedelta | None = None
+async def _poll_groups(worker: Worker, leases: list[PollLease], runs: list[BoundRun]) -> None:
+    """Poll groups side by side, and write together when those that are done are due again."""
+    runs_by_group: defaultdict[tuple[str, str], list[BoundRun]] = defaultdict(list)
+    for run in runs:
+        runs_by_group[run.subject_id, run.namespace].append(run)
+    done: list[PollLease] = []
+    all_done = anyio.Event()
+
+    async def finish_until_all_are_done() -> None:
+        while done or not all_done.is_set():
+            with anyio.move_on_after(_FINISH_INTERVAL.total_seconds()):
+                await all_done.wait()
+            if finished := done.copy():
+                await _finish_polls(worker, finished)
+                del done[: len(finished)]  # others are behind them by now
+
+    try:
+        async with anyio.create_task_group() as writer:
+            writer.start_soon(finish_until_all_are_done)
+            async with anyio.create_task_group() as polls:
+                for lease in leases:
+                    group_runs = runs_by_group[lease.subject_id, lease.namespace]
+                    polls.start_soon(_poll_group, worker, lease, group_runs, done)
+            all_done.set()
+    except BaseException:  # a stop, or a bug in the poll of another group
+        if done:
+            await worker.hand_back(partial(_set_next_polls, worker, done))
+        raise
+
+
+async def _finish_polls(worker: Worker, leases: list[PollLease]) -> None:
+    """Write when groups are due again; if that is cut off, the caller hands them back."""
     try:
         async with worker.database.transaction() as tx:
-            credential = await credentials.load_token(tx, worker.vault, lease.subject_id)
-            await worker.clock.read_lead(tx, settings.lease)  # the ages below are by that clock
-            runs = await work_queues.list_bound_runs(tx, lease)
+            hit_failpoint("observe.seen")
+            await _set_next_polls(worker, leases, tx)
+    except Unavailable as error:
+        # The groups are due again when their leases lapse.
+        log.warning("group.unobserved", groups=len(leases), error=str(error))
+
+
+async def _set_next_polls(worker: Worker, leases: list[PollLease], tx: Transaction) -> None:
+    settings = worker.settings
+    await work_queues.finish_polls(
+        tx, leases, min_interval=settings.observe_min, max_interval=settings.observe_max
+    )
+
+
+async def _poll_group(
+    worker: Worker, lease: PollLease, runs: list[BoundRun], done: list[PollLease]
+) -> None:
+    """Poll one group; add its lease to those that are done, unless it has to be polled sooner."""
+    wait: timedelta | None = None
+    try:
+        credential = await _open_token(worker, lease)
         if credential is not None:
             with trace_poll(worker.tracer, runs=len(runs)):
                 wait = await _compare_with_listing(worker, lease, runs, credential)
+        if wait is None:
+            done.append(lease)
+            return
         async with worker.database.transaction() as tx:
-            hit_failpoint("observe.seen")
-            if wait is None:
-                await work_queues.finish_poll(
-                    tx, lease, min_interval=settings.observe_min, max_interval=settings.observe_max
-                )
-            else:
-                await work_queues.postpone_poll(tx, lease, recheck_after=wait)
+            await work_queues.postpone_poll(tx, lease, recheck_after=wait)
     except Unavailable as error:
         # The group is due again when its lease lapses.
         log.warning("group.unobserved", namespace=lease.namespace, error=str(error))
@@ -101,8 +158,23 @@ async def _poll_group(worker: Worker, lease: PollLease) -> None:
         raise
 
 
+async def _open_token(worker: Worker, lease: PollLease) -> DecryptedToken | None:
+    """Open the token that was read with a lease; without a usable one, hold its subject."""
+    if lease.sealed_token is not None and lease.token_version is not None:
+        token = credentials.open_token(
+            worker.vault,
+            lease.subject_id,
+            sealed=lease.sealed_token,
+            version=lease.token_version,
+        )
+        if token is not None:
+            return token
+    async with worker.database.transaction() as tx:
+        return await credentials.load_token(tx, worker.vault, lease.subject_id)
+
+
 async def _compare_with_listing(
-    worker: Worker, lease: PollLease, runs: list[DueRun], credential: DecryptedToken
+    worker: Worker, lease: PollLease, runs: list[BoundRun], credential: DecryptedToken
 ) -> timedelta | None:
     """Update a group from its listing; return how long to wait if a run could not be updated."""
     try:
@@ -121,10 +193,9 @@ async def _compare_with_listing(
     runs_without_outputs: list[DueRun] = []
     limiter = anyio.CapacityLimiter(_MAX_CONCURRENT_RUNS)
 
-    async def update(run: DueRun) -> None:
+    async def update(run: DueRun, job: RemoteJob | None) -> None:
         async with limiter:
             try:
-                job = active.get(run.remote_id or "")
                 # One that is listed as active is seen again and again, and makes no span.
                 async with trace_run(worker, run, "end run") if job is None else nullcontext():
                     is_updated = await _update_run(
@@ -137,7 +208,9 @@ async def _compare_with_listing(
 
     async with anyio.create_task_group() as group:
         for run in runs:
-            group.start_soon(update, run)
+            job = active.get(run.remote_id)
+            if job is None or not _is_unchanged(run, job, follow_log=run.id in followed_ids):
+                group.start_soon(update, run.read(), job)
     if errors:
         return await _delay_after_error(worker, lease, credential, errors[0])
     return outputs.recheck_interval(worker) if runs_without_outputs else None
@@ -151,6 +224,16 @@ async def _delay_after_error(
     await hold_if_token_rejected(worker, lease.subject_id, credential, error)
     retry_after = error.retry_after if isinstance(error, HubRejected) else None
     return retry_after or worker.settings.observe_max / 6
+
+
+def _is_unchanged(run: BoundRun, job: RemoteJob, *, follow_log: bool) -> bool:
+    """Tell whether a listed run needs nothing, as most do."""
+    return (
+        job.stage == run.stage
+        and job.stage in ACTIVE_STAGES
+        and not run.overdue
+        and not (follow_log and job.stage == _RUNNING_STAGE)
+    )
 
 
 async def _update_run(
@@ -245,7 +328,7 @@ def _max_stage_duration(worker: Worker, run: DueRun, stage: str | None) -> timed
 
 
 async def _record_untracked_jobs(
-    worker: Worker, lease: PollLease, jobs: list[RemoteJob], runs: list[DueRun]
+    worker: Worker, lease: PollLease, jobs: list[RemoteJob], runs: list[BoundRun]
 ) -> None:
     """Record the jobs with our label that have no run yet: unconfirmed, late, or surplus ones."""
     recorded_ids = {run.remote_id for run in runs}

@@ -1,6 +1,6 @@
 """A simulation of the poll loop with a million open runs: fairness, cadence, and the Hub's limit.
 
-There is no database. A group is due as `work_queues.finish_poll` sets it, which
+There is no database. A group is due as `work_queues.finish_polls` sets it, which
 `tests/bench/test_cadence.py` compares with the real statement, and a launch brings its group
 forward. Workers take the groups that have been due for longest, a batch at a time.
 

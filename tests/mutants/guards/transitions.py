@@ -181,6 +181,12 @@ TRANSITION_GUARDS: Final = (
             "due_at LIMIT $1 FOR UPDATE",
         ),
         groups_pass_a_locked_group=("FOR UPDATE OF polled SKIP LOCKED", "FOR UPDATE OF polled"),
+        ends_of_polls_lock_in_one_order=("ORDER BY polled.subject_id, polled.namespace\n", ""),
+    ),
+    *mutants_in_file(
+        credentials,
+        test_races,
+        groups_are_released_in_one_order=("ORDER BY namespace\n", ""),
     ),
     *mutants_in_file(
         work_queues,
@@ -274,8 +280,8 @@ TRANSITION_GUARDS: Final = (
             "kills + 1, due_at = now() + $2 + interval '9 hours'",
         ),
         lost_turn_is_not_given_back=(
-            "polled.namespace = :namespace\n   AND epoch = :epoch",
-            "polled.namespace = :namespace AND :epoch::bigint > 0",
+            "AND polled.epoch = lease.epoch",
+            "",
         ),
         lost_turn_is_not_postponed=(
             "WHERE subject_id = $1\n   AND namespace = $2\n   AND epoch = $3",

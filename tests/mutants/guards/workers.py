@@ -4,7 +4,7 @@ from typing import Final
 
 from schema.common.process import shutdown
 from schema.hub import client as hub_client
-from schema.jobs import run_launch
+from schema.jobs import run_launch, work_queues
 from schema.messaging import wakeups
 from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
@@ -18,6 +18,7 @@ from tests.workers.hub import test_labels
 from tests.workers.loops import (
     test_claim_jobs,
     test_clock_jumps,
+    test_poll_groups,
     test_poll_runs,
     test_reconcile_runs,
     test_young_runs,
@@ -142,7 +143,29 @@ WORKER_GUARDS: Final = (
         poll_runs,
         test_poll_runs,
         strays_are_recorded=("    if not untracked:", "    if untracked:"),
-        unchanged_run_takes_no_transaction=("stage in (run.stage, None) and not", "False and not"),
+    ),
+    *mutants_in_file(
+        poll_runs,
+        test_poll_groups,
+        a_listed_run_may_be_overdue=("        and not run.overdue\n        and", "        and"),
+        a_log_is_followed_in_one_stage=(
+            "        and not (follow_log and job.stage == _RUNNING_STAGE)\n",
+            "",
+        ),
+        a_slow_group_keeps_no_other_waiting=("_FINISH_INTERVAL.total_seconds()", "3600"),
+        done_groups_are_handed_back=(
+            "        if done:\n            await",
+            "        if False:\n            await",
+        ),
+    ),
+    *mutants_in_file(
+        work_queues,
+        test_poll_groups,
+        a_token_is_read_with_its_own_group=("ON lent.subject_id = due.subject_id", "ON true"),
+        a_refused_token_is_not_read=(
+            "lent.state = 'valid'\n   AND coalesce(lent.expires_at > now(), true)\n WHERE",
+            "true WHERE",
+        ),
     ),
     *mutants_in_file(
         hub_client,

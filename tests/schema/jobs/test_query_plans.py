@@ -183,7 +183,16 @@ HOT_CALLS: Final[Mapping[str, HotCall]] = {
         lambda tx, _: firing.lease_due_schedules(tx, limit=10, lease=MINUTE), "ix_schedule_due"
     ),
     "bound runs of a poll group": as_worker(
-        lambda tx, _: work_queues.list_bound_runs(tx, PollLease(BUSY_SUBJECT, "name", epoch=1)),
+        lambda tx, _: work_queues.list_bound_runs(tx, [PollLease(BUSY_SUBJECT, "name", epoch=1)]),
+        *("ix_remote_run_live",),
+    ),
+    "ends of polls": as_worker(
+        lambda tx, _: work_queues.finish_polls(
+            tx,
+            [PollLease(BUSY_SUBJECT, "name", epoch=1)],
+            min_interval=MINUTE,
+            max_interval=MINUTE,
+        ),
         *("ix_remote_run_live",),
     ),
     "lapsed runs": as_worker(lambda tx, _: work_queues.find_lapsed_runs(tx), "ix_remote_run_due"),

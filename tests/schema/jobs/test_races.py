@@ -7,9 +7,12 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database, Transaction
 from schema.jobs import lifecycle, run_launch, work_queues
 from schema.jobs.tables import JobKind
+from schema.jobs.work_queues import PollLease
 from tests.support.factories import ClaimFactory, JobFactory
 
 MINUTE = timedelta(minutes=1)
@@ -86,6 +89,44 @@ async def test_a_cancel_that_comes_during_a_claim_reaches_the_run(
         assert await run_launch.record_remote_id(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=MINUTE
         )
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")], ids=str)
+@pytest.mark.parametrize("step", ["finish_polls", "save_credential"])
+async def test_groups_are_locked_in_one_order(
+    database: Database, vault: Vault, ada_id: str, names: tuple[str, str], step: str
+) -> None:
+    """A worker ends its polls while the token comes back that releases the same groups."""
+    async with database.transaction() as tx:
+        for name in names:
+            await tx.execute(
+                "INSERT INTO poll_group (subject_id, namespace, due_at) VALUES ($1, $2, now())",
+                *(ada_id, name),
+            )
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
+    leases = [PollLease(ada_id, name, epoch=0) for name in names]
+
+    async def take_both() -> None:
+        async with database.transaction() as tx:
+            if step == "finish_polls":
+                await work_queues.finish_polls(tx, leases, min_interval=MINUTE, max_interval=MINUTE)
+            else:
+                await credentials.save_credential(
+                    tx,
+                    vault,
+                    subject_id=ada_id,
+                    name="ada",
+                    token=Secret("hf_new"),
+                    expires_at=None,
+                )
+
+    async with database.transaction() as first:
+        await first.execute("SELECT FROM poll_group WHERE namespace = 'a' FOR UPDATE")
+        taking = asyncio.create_task(take_both())
+        await wait_until_blocked(database)
+        # It waits for the first of them, and holds none behind it that another could wait for.
+        await first.execute("SELECT FROM poll_group WHERE namespace = 'b' FOR UPDATE NOWAIT")
+    await taking
 
 
 async def wait_until_blocked(database: Database) -> None:

@@ -131,7 +131,7 @@ async def test_a_lost_turn_can_be_neither_given_back_nor_postponed(
 
     async with database.transaction() as tx:
         due_at = await tx.fetchval("SELECT due_at FROM poll_group")
-        await work_queues.finish_poll(tx, slept, min_interval=NO_DELAY, max_interval=NO_DELAY)
+        await work_queues.finish_polls(tx, [slept], min_interval=NO_DELAY, max_interval=NO_DELAY)
         await work_queues.postpone_poll(tx, slept, recheck_after=NO_DELAY)
         assert await tx.fetchval("SELECT due_at FROM poll_group") == due_at
 
@@ -154,6 +154,6 @@ async def test_a_run_may_last_as_long_as_all_its_attempts(
     (turn,) = await lease_due_polls(database)
 
     async with database.transaction() as tx:
-        (run,) = await work_queues.list_bound_runs(tx, turn)
+        (run,) = await work_queues.list_bound_runs(tx, [turn])
 
-    assert run.timeout == minutes * MINUTE
+    assert run.read().timeout == minutes * MINUTE

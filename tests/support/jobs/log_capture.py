@@ -23,8 +23,8 @@ MULTILINE_SECRET: Final = Secret("-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\
 async def read_run(worker: Worker) -> DueRun:
     """Read Ada's one run, as the poll loop does."""
     async with worker.database.transaction() as tx:
-        (run,) = await work_queues.list_bound_runs(tx, PollLease(ADA_ID, "ada", 0))
-    return run
+        (run,) = await work_queues.list_bound_runs(tx, [PollLease(ADA_ID, "ada", 0)])
+    return run.read()
 
 
 async def capture_once(worker: Worker, *, is_over: bool = True, run: DueRun | None = None) -> bool:

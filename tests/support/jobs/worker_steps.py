@@ -193,13 +193,13 @@ class WorkerSteps:
         """Compare a group with its listing, and end the turn."""
         async with self.database.transaction() as tx:
             lent = await credentials.load_token(tx, self.vault, turn.subject_id)
-            runs = await work_queues.list_bound_runs(tx, turn)
+            runs = await work_queues.list_bound_runs(tx, [turn])
         if lent is None or reply is HubReply.ANSWERED:
             if lent is not None:
-                await self._compare_with_listing(turn, runs)
+                await self._compare_with_listing(turn, [run.read() for run in runs])
             async with self.database.transaction() as tx:
-                await work_queues.finish_poll(
-                    tx, turn, min_interval=timedelta(seconds=1), max_interval=LEASE
+                await work_queues.finish_polls(
+                    tx, [turn], min_interval=timedelta(seconds=1), max_interval=LEASE
                 )
             return
         async with self.database.transaction() as tx:

@@ -124,7 +124,7 @@ async def test_a_run_that_has_not_changed_takes_no_transaction(
     monkeypatch.setattr(worker.database, "transaction", begin_and_count)
     await poll_runs(worker)
 
-    assert len(transactions) == 3  # the lease of the group, its runs, and when it is due again
+    assert len(transactions) == 2  # the lease of the group with its runs; when it is due again
 
 
 async def test_the_label_of_somebody_elses_run_counts_for_nothing(
@@ -214,8 +214,8 @@ async def test_an_absent_run_is_looked_for_often_at_first(
         first = await tx.fetchval("SELECT due_at - now() FROM poll_group")
         await tx.execute("UPDATE poll_group SET due_at = now(), watch_until = now() + '12 hours'")
         (turn,) = await work_queues.lease_due_poll_groups(tx, limit=1, lease=timedelta(seconds=1))
-        await work_queues.finish_poll(
-            tx, turn, min_interval=timedelta(seconds=2), max_interval=timedelta(60)
+        await work_queues.finish_polls(
+            tx, [turn], min_interval=timedelta(seconds=2), max_interval=timedelta(60)
         )
         later = await tx.fetchval("SELECT due_at - now() FROM poll_group")
 
