@@ -29,6 +29,19 @@ class HubAuthorityMissing(Denied):
         )
 
 
+class HubAuthorityRefused(Denied):
+    """The caller is signed in here, but their token of the Hub is not accepted.
+
+    Not `Unauthenticated`: a client would sign in once more for each call, and in vain.
+    """
+
+    def __init__(self, cause: Unauthenticated) -> None:
+        super().__init__(
+            f"You are signed in, but the token in X-HF-Authorization is not accepted: {cause} "
+            f"Have your client send another one there."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class RequestCredentials:
     """The tokens of a request, from `Authorization` and `X-HF-Authorization`."""
@@ -93,7 +106,10 @@ class ExternalAuthenticator:
             raise identity.with_traceback(None)
         if credentials.hf_authorization is None:
             raise HubAuthorityMissing
-        caller = await self._token_verifier.verify(credentials.hf_authorization)
+        try:
+            caller = await self._token_verifier.verify(credentials.hf_authorization)
+        except Unauthenticated as error:
+            raise HubAuthorityRefused(error) from None
         # What is read and written at the Hub, only the token of the Hub allows.
         allowed = ALL_SCOPES - (frozenset(ACTING_SCOPES) - identity.scopes)
         return replace(

@@ -15,9 +15,10 @@ from mcp.server.transport_security import (
     RequestBodyLimitMiddleware,
     TransportSecurityMiddleware,
 )
+from mcp_types import DEFAULT_NEGOTIATED_VERSION
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
@@ -37,7 +38,13 @@ from service.http.messages import (
     parse_calls,
     refuse_messages,
 )
-from service.http.rate_limit import RateLimiter, RateLimitStatus
+from service.http.rate_limit import RateLimiter
+from service.http.refusals import (
+    refuse_for_rate,
+    refuse_with_challenge,
+    refuse_with_error,
+    translate_sdk_refusals,
+)
 from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE, App, ScopeFinder
 from service.runtime.request_ids import identify_request
 
@@ -49,6 +56,8 @@ _CREDENTIAL_HEADERS: Final = ("authorization", "x-hf-authorization")
 """Where a token may be sent; `service.auth.authenticators` says what each one is for."""
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 _PROGRESS_TOKEN_KEY: Final = b'"progressToken"'
+_STEP_UP_VERSION: Final = "2025-11-25"
+"""The first protocol version in which a 403 asks a client to sign in for more scopes."""
 _ANONYMOUS_METHODS: Final = frozenset(
     {
         *("initialize", "notifications/initialized", "ping", "server/discover"),
@@ -103,6 +112,7 @@ class McpEndpoint:
         identity = identify_request(Headers(scope=scope))
         if self._on_answer is not None:
             send = _with_status_listener(self._on_answer, send)
+        send = translate_sdk_refusals(send)
         with identity.bind():
             await self._check_origin(scope, receive, _with_headers(identity.to_headers(), send))
 
@@ -135,7 +145,7 @@ class McpEndpoint:
                 rate_limiter: RateLimiter = scope["app"].state.rate_limiter
                 status = await rate_limiter.count_call(caller.subject_id)
             except RateLimited as error:
-                await _rate_limit_response(error)(scope, receive, send)
+                await refuse_for_rate(error)(scope, receive, send)
                 return
             send = _with_headers(status.to_headers(), send)
         caller_token = CURRENT_CALLER.set(caller)
@@ -152,11 +162,11 @@ class McpEndpoint:
     def _refusal_response(self, error: HoldfastError, *, token_sent: bool) -> Response:
         if isinstance(error, Unavailable):
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "temporarily_unavailable"
-            return _error_response(status, code, error, retry_after_header(error.retry_after))
+            return refuse_with_error(status, code, error, retry_after_header(error.retry_after))
         if isinstance(error, Unauthenticated):
             challenge = self._metadata.challenge_sign_in(token_sent=token_sent)
-            return _challenge_response(error, challenge)
-        return _error_response(HTTPStatus.FORBIDDEN, "access_denied", error, {})
+            return refuse_with_challenge(error, challenge)
+        return refuse_with_error(HTTPStatus.FORBIDDEN, "access_denied", error, {})
 
 
 class _ScopeCheck:
@@ -208,7 +218,7 @@ class _ScopeCheck:
                 if caller is not None:
                     await rate_limiter.count_call(caller.subject_id)
         except RateLimited as error:
-            return _rate_limit_response(error)
+            return refuse_for_rate(error)
         return await answer_batch(
             body, _with_accept(scope, "application/json"), self._json_transport
         )
@@ -220,15 +230,15 @@ class _ScopeCheck:
             if all(call.method in _ANONYMOUS_METHODS for call in parse_calls(body)):
                 return None
             challenge = self._metadata.challenge_sign_in(token_sent=False)
-            return _challenge_response(Unauthenticated("Sign in first."), challenge)
-        if not caller.obtainable_scopes:
+            return refuse_with_challenge(Unauthenticated("Sign in first."), challenge)
+        if not caller.obtainable_scopes or not _knows_step_up(Headers(scope=scope)):
             return None  # the tool says what the token lacks, where a model reads it
         needed: frozenset[Scope] = frozenset()
         for call in parse_calls(body):
             needed |= await self._find_scopes(scope, caller, call)
         if missing := [each for each in Scope if each in needed & caller.obtainable_scopes]:
             error = InsufficientScope(missing[0], TokenKind.OAUTH, *missing[1:])
-            return _challenge_response(error, self._metadata.challenge_scopes(needed))
+            return refuse_with_challenge(error, self._metadata.challenge_scopes(needed))
         return None
 
     async def _find_scopes(self, scope: Connection, caller: Caller, call: Call) -> frozenset[Scope]:
@@ -240,6 +250,15 @@ class _ScopeCheck:
                 return needed
         sufficient = self._required_scopes.get(call.tool or call.method, ())
         return frozenset(sufficient[:1]) if caller.scopes.isdisjoint(sufficient) else frozenset()
+
+
+def _knows_step_up(headers: Headers) -> bool:
+    """Return whether a client signs in again after a 403.
+
+    Those of an older protocol do not: mcp 1.17 ends its session, mcp-remote 0.1.29 never answers.
+    """
+    version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
+    return version >= _STEP_UP_VERSION
 
 
 def _with_accept(scope: Connection, accept: str) -> Connection:
@@ -268,24 +287,6 @@ def _with_headers(headers: Mapping[str, str], send: Send) -> Send:
         await send(message)
 
     return send_with_headers if headers else send
-
-
-def _rate_limit_response(error: RateLimited) -> Response:
-    headers = RateLimitStatus.from_refusal(error).to_headers()
-    return _error_response(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, headers)
-
-
-def _challenge_response(error: Unauthenticated | InsufficientScope, challenge: str) -> Response:
-    headers = {"www-authenticate": challenge}
-    if isinstance(error, Unauthenticated):
-        return _error_response(HTTPStatus.UNAUTHORIZED, error.problem, error, headers)
-    return _error_response(HTTPStatus.FORBIDDEN, "insufficient_scope", error, headers)
-
-
-def _error_response(
-    status: HTTPStatus, code: str, error: HoldfastError, headers: dict[str, str]
-) -> Response:
-    return JSONResponse({"error": code, "error_description": str(error)}, status, headers)
 
 
 def _read_credentials(headers: Headers) -> RequestCredentials:

@@ -5,13 +5,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from schema.db.database import Database
 from service.local.ports import find_free_port
 from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub
+from tests.support.mcp.client import refusal_code
 from tests.support.oauth.authorization_server import AUDIENCE, AuthorizationServer
 from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,
@@ -45,7 +46,10 @@ async def post_with_tokens(
     names = {"signed": "authorization", "hub": "x-hf-authorization"}
     headers = {names[name]: f"Bearer {token}" for name, token in tokens.items() if token}
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
-    accept = {"accept": "application/json, text/event-stream"}
+    accept = {
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2025-11-25",
+    }
     async with httpx2.AsyncClient(headers=headers | accept, timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{url}/mcp", json=message)
 
@@ -85,19 +89,36 @@ async def test_without_authority_at_the_hub_one_is_told_how_to_bring_it(
     )
 
     assert response.status_code == 403
-    assert "X-HF-Authorization" in response.json()["error_description"]
+    assert "X-HF-Authorization" in response.json()["error"]["message"]
     assert "www-authenticate" not in response.headers
 
 
 async def test_a_dead_token_of_the_hub_is_not_covered_up_by_a_good_sign_in(
     service_url: str, authorization_server: AuthorizationServer
 ) -> None:
-    """Both have to be good."""
+    """Both have to be good; and a new sign-in here would not mend that one."""
     token = authorization_server.issue_token(scope="jobs").reveal()
 
-    assert (
-        await post_with_tokens(service_url, "tools/list", signed=token, hub="hf_stale")
-    ).status_code == 401
+    response = await post_with_tokens(service_url, "tools/list", signed=token, hub="hf_stale")
+
+    assert response.status_code == 403
+    assert "X-HF-Authorization" in response.json()["error"]["message"]
+    assert "www-authenticate" not in response.headers
+
+
+async def test_the_python_sdk_shows_why_a_call_is_refused(
+    service_url: str, authorization_server: AuthorizationServer
+) -> None:
+    """It shows the message of a JSON-RPC error, and of any other body nothing."""
+    token = authorization_server.issue_token(scope="jobs").reveal()
+    headers = {"authorization": f"Bearer {token}", "x-hf-authorization": "Bearer hf_stale"}
+
+    async with httpx2.AsyncClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
+        transport = streamable_http_client(f"{service_url}/mcp", http_client=http)
+        refused = pytest.RaisesExc(MCPError, match="X-HF-Authorization")
+        with pytest.RaisesGroup(refused, flatten_subgroups=True):
+            async with Client(transport) as client:
+                await client.list_tools()
 
 
 async def test_a_scope_that_the_sign_in_lacks_is_asked_for(
@@ -111,7 +132,7 @@ async def test_a_scope_that_the_sign_in_lacks_is_asked_for(
     )
 
     assert response.status_code == 403
-    assert response.json()["error"] == "insufficient_scope"
+    assert refusal_code(response) == "insufficient_scope"
     assert 'scope="jobs"' in response.headers["www-authenticate"]
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 0
@@ -166,7 +187,7 @@ async def test_what_is_wrong_with_a_token_has_a_name(
 
     response = await post_with_tokens(service_url, "tools/list", signed=token, hub="hf_ada")
 
-    assert (response.status_code, response.json()["error"]) == (401, error)
+    assert (response.status_code, refusal_code(response)) == (401, error)
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
     assert fake_hub.whoami_tokens == []
 

@@ -134,4 +134,4 @@ async def test_a_token_longer_than_any_is_not_asked_about(service_url: str) -> N
     )
 
     assert response.status_code == 401
-    assert "longer than any token" in response.json()["error_description"]
+    assert "longer than any token" in response.json()["error"]["message"]

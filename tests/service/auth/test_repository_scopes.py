@@ -118,6 +118,7 @@ async def test_a_sign_in_is_asked_for_exactly_what_the_launch_needs(
                 "tools/call",
                 {"name": tool, "arguments": arguments, **progress},
                 authorization=f"Bearer {token}",
+                mcp_protocol_version="2025-11-25",
             )
 
             assert answer.status_code == 403, lacking
@@ -125,7 +126,7 @@ async def test_a_sign_in_is_asked_for_exactly_what_the_launch_needs(
             assert 'error="insufficient_scope"' in challenge
             asked_for = challenge.partition('scope="')[2].partition('"')[0].split()
             assert sorted(asked_for) == sorted(needed)
-            assert lacking in answer.json()["error_description"]
+            assert lacking in answer.json()["error"]["message"]
     assert await count_jobs(database) == 0
 
 
@@ -177,6 +178,7 @@ async def test_a_retry_needs_what_the_earlier_job_needed(
             "tools/call",
             {"name": "retry_job", "arguments": arguments},
             authorization=f"Bearer {token}",
+            mcp_protocol_version="2025-11-25",
         )
 
         assert answer.status_code == 403

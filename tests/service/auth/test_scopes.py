@@ -17,6 +17,7 @@ from tests.support.mcp.client import (
     open_mcp_client,
     post_message,
     read_refusal,
+    refusal_code,
 )
 from tests.support.mcp.valid_arguments import complete_arguments
 from tests.support.subjects import ADA_ID, ADA_TOKEN
@@ -89,6 +90,7 @@ async def test_a_sign_in_that_lacks_a_scope_is_sent_to_get_exactly_that_one(
         "tools/call",
         {"name": tool, "arguments": arguments},
         authorization=f"Bearer {token}",
+        mcp_protocol_version="2025-11-25",
     )
 
     assert response.status_code == 403
@@ -96,7 +98,26 @@ async def test_a_sign_in_that_lacks_a_scope_is_sent_to_get_exactly_that_one(
     assert 'error="insufficient_scope"' in challenge
     assert f'scope="{scope}"' in challenge
     assert "/.well-known/oauth-protected-resource/mcp" in challenge
-    assert response.json()["error"] == "insufficient_scope"
+    assert refusal_code(response) == "insufficient_scope"
+    assert await count_jobs(database) == 0
+
+
+@pytest.mark.parametrize("version", ["", "2025-03-26", "2025-06-18"])
+async def test_a_client_that_knows_no_second_sign_in_gets_the_answer_of_the_tool(
+    service_url: str, fake_hub: FakeHub, database: Database, version: str
+) -> None:
+    """A 403 ends the session of mcp 1.17, and mcp-remote 0.1.29 waits for ever."""
+    response = await post_message(
+        service_url,
+        "tools/call",
+        {"name": "launch_job", "arguments": {"image": "python:3.12", "command": ["true"]}},
+        authorization=f"Bearer {add_oauth_token(fake_hub, 'openid', 'profile')}",
+        mcp_protocol_version=version,
+    )
+
+    assert response.status_code == 200
+    assert response.json()["result"]["isError"]
+    assert "Sign in again and grant the scope jobs" in response.text
     assert await count_jobs(database) == 0
 
 
@@ -372,4 +393,4 @@ async def test_more_calls_than_the_limit_are_told_when_to_come_back(
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[0].headers["ratelimit"].startswith('"calls";r=1;')
     assert int(answers[2].headers["retry-after"]) >= 1
-    assert answers[2].json()["error"] == "rate_limited"
+    assert refusal_code(answers[2]) == "rate_limited"

@@ -25,7 +25,7 @@ from service.http.middleware import McpEndpoint
 from service.http.rate_limit import RateLimiter
 from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub
-from tests.support.mcp.client import post_message
+from tests.support.mcp.client import post_message, refusal_code
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
@@ -60,7 +60,7 @@ async def test_a_wrong_token_is_challenged_as_invalid(service_url: str) -> None:
 
     assert response.status_code == 401
     assert response.headers["www-authenticate"].endswith(', error="invalid_token"')
-    assert "Sign in again" in response.json()["error_description"]
+    assert "Sign in again" in response.json()["error"]["message"]
 
 
 async def test_the_metadata_names_the_hub_as_it_names_itself(
@@ -157,6 +157,36 @@ async def test_a_body_beyond_bounds_is_refused(start_service: StartService) -> N
         from_nobody = await post_message(url, "tools/list", {"x": "x" * 2**16}, authorization="")
 
     assert (response.status_code, from_nobody.status_code) == (413, 413)
+
+
+async def test_what_the_sdk_refuses_is_a_json_rpc_error_too(service_url: str) -> None:
+    """Clients show the message of one; of a bare text they show nothing, or only the status."""
+    refusals = [
+        await post_message(service_url, "tools/list", {"x": "x" * (6 * 2**20)}),
+        await post_message(service_url, "tools/list", origin="https://evil.example"),
+        await post_message(service_url, "tools/list", host="evil.example"),
+        await post_message(service_url, "tools/list", content_type="text/plain"),
+        await post_message(
+            service_url,
+            "tools/list",
+            accept="image/png",
+            mcp_protocol_version="2026-07-28",
+            mcp_method="tools/list",
+        ),
+    ]
+
+    codes = {refusal.status_code: refusal_code(refusal) for refusal in refusals}
+    assert codes == {
+        413: "request_too_large",
+        403: "invalid_origin",
+        421: "invalid_host",
+        400: "invalid_content_type",
+        406: "not_acceptable",
+    }
+    for refusal in refusals:
+        assert refusal.json()["id"] is None
+        assert refusal.json()["error"]["message"].endswith(".")
+        assert "x-request-id" in refusal.headers
 
 
 async def test_only_a_caller_who_wants_progress_is_answered_as_a_stream(service_url: str) -> None:

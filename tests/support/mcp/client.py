@@ -9,6 +9,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 
+from service.runtime.call_observer import ERROR_META_KEY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.subjects import ADA_TOKEN
 
@@ -57,6 +58,12 @@ def read_refusal(answer: CallToolResult) -> dict[str, str]:
     assert answer.meta is not None
     error: dict[str, str] = answer.meta["holdfast/error"]
     return error
+
+
+def refusal_code(response: httpx2.Response) -> str:
+    """Return the code of the JSON-RPC error with which a request was refused before any tool."""
+    code: str = response.json()["error"]["data"][ERROR_META_KEY]["code"]
+    return code
 
 
 async def post_message(
