@@ -38,6 +38,7 @@ class Claims(BaseModel):
     scp: str | list[str] | None = None
     client_id: str | None = None
     azp: str | None = None
+    cnf: Any = None
     email: Any = None
     name: Any = None
 
@@ -69,6 +70,20 @@ class Claims(BaseModel):
                 f"This token is from another authorization server: its issuer (iss) must be "
                 f"exactly {issuer}{slash}. Sign in there, or correct HOLDFAST_JWT_ISSUER.",
                 problem="invalid_issuer",
+            )
+
+    def require_bearer(self) -> None:
+        """Refuse a token that is bound to a key of its client (RFC 7800, DPoP, mutual TLS).
+
+        Whoever steals it must not be able to use it, and here no proof of the key is checked.
+
+        Raises:
+            Unauthenticated: the token is bound to a key.
+        """
+        if self.cnf is not None:
+            raise Unauthenticated(
+                "This token is bound to a key of its client (cnf), and Holdfast checks no proof of "
+                "such a key. Have the authorization server issue bearer tokens for this service."
             )
 
     def audience_error(self, audience: str) -> Unauthenticated:

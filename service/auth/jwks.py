@@ -24,6 +24,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import OKPAlgorithm
 from pydantic import BaseModel, ValidationError
 
 from schema.common.errors import Unavailable
@@ -50,13 +51,18 @@ class _KeyFamily:
     algorithms: frozenset[str]
 
 
+_ED25519: Final = "Ed25519"
+"""What RFC 9864 calls EdDSA with this curve; PyJWT 2.15 knows only the old name."""
+jwt.register_algorithm(_ED25519, OKPAlgorithm())
+
 _KEY_FAMILIES: Final[dict[tuple[str, str | None], _KeyFamily]] = {
     ("RSA", None): _KeyFamily(
         ("n", "e"), frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
     ),
     ("EC", "P-256"): _KeyFamily(("crv", "x", "y"), frozenset({"ES256"})),
     ("EC", "P-384"): _KeyFamily(("crv", "x", "y"), frozenset({"ES384"})),
-    ("OKP", "Ed25519"): _KeyFamily(("crv", "x"), frozenset({"EdDSA"})),
+    ("EC", "P-521"): _KeyFamily(("crv", "x", "y"), frozenset({"ES512"})),
+    ("OKP", "Ed25519"): _KeyFamily(("crv", "x"), frozenset({"EdDSA", _ED25519})),
 }
 
 ALGORITHMS: Final = frozenset[str]().union(
@@ -119,15 +125,13 @@ def _parse_key(jwk_members: dict[str, Any]) -> VerificationKey | None:
     algorithms = family.algorithms if jwk.alg is None else family.algorithms & {jwk.alg}
     if not algorithms:
         return None
-    public = _parse_public_key(
-        {name: jwk_members.get(name) for name in ("kty", *family.members)}, algorithms
-    )
+    public = _parse_public_key({name: jwk_members.get(name) for name in ("kty", *family.members)})
     return None if public is None else VerificationKey(jwk.kid, algorithms, public)
 
 
-def _parse_public_key(members: dict[str, Any], algorithms: frozenset[str]) -> PublicKey | None:
+def _parse_public_key(members: dict[str, Any]) -> PublicKey | None:
     try:
-        key = jwt.PyJWK(members, algorithm=min(algorithms)).key
+        key = jwt.PyJWK(members).key
     except jwt.PyJWTError:
         return None
     if isinstance(key, RSAPublicKey):

@@ -103,6 +103,7 @@ class JwtVerifier:
             )
         header, claims = _parse_unverified(raw)
         claims.require_issuer(self._issuer)  # before a key is fetched
+        claims.require_bearer()
         keys = await self._keys.find_keys(header.kid, header.alg)
         if not keys:
             raise Unauthenticated(

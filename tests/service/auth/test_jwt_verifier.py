@@ -60,6 +60,7 @@ async def test_a_token_the_server_issued_says_who_is_calling(
         (RSAKey.generate_key(2048, {"kid": "k"}), "PS512"),
         (ECKey.generate_key("P-256", {"kid": "k"}), "ES256"),
         (ECKey.generate_key("P-384", {"kid": "k"}), "ES384"),
+        (ECKey.generate_key("P-521", {"kid": "k"}), "ES512"),
     ],
 )
 async def test_each_usual_algorithm_is_understood(
@@ -76,16 +77,33 @@ async def test_each_usual_algorithm_is_understood(
     ).subject == ADA_SUB
 
 
-async def test_edwards_curves_are_understood_under_their_first_name(
-    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
+@pytest.mark.parametrize("alg", ["EdDSA", "Ed25519"])
+async def test_edwards_curves_are_understood_under_both_names(
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, alg: str
 ) -> None:
-    """EdDSA is what servers say, though RFC 9864 has since renamed it."""
+    """EdDSA is what most servers say, though RFC 9864 has since renamed it."""
     key = OKPKey.generate_key("Ed25519", {"kid": "k"})
     authorization_server.keys = [key]
 
-    token = sign_token({"alg": "EdDSA", "kid": "k"}, authorization_server.make_payload(), key)
+    token = sign_token({"alg": alg, "kid": "k"}, authorization_server.make_payload(), key)
 
     assert (await trusted_authority.verify(token)).subject == ADA_SUB
+
+
+@pytest.mark.parametrize(
+    "confirmation", [{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, {"x5t#S256": "b"}, {}]
+)
+async def test_a_token_that_is_bound_to_a_key_is_refused(
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
+    confirmation: dict[str, str],
+) -> None:
+    """Who steals it has no key, and here nobody would ask for a proof."""
+    token = authorization_server.issue_token(cnf=confirmation)
+
+    refusal = await assert_refused(trusted_authority, token)
+
+    assert "(cnf)" in str(refusal)
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
