@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schema.accounts.vault import Vault
 from schema.common.durations import Duration, format_duration
 from schema.common.errors import Invalid
-from schema.common.http import DEFAULT_PORT, SUBDOMAIN_PLACEHOLDER, is_secure_url
+from schema.common.http import DEFAULT_PORT, SUBDOMAIN_PLACEHOLDER, is_secure_url, loopback_aliases
 from schema.common.money import to_micro_usd
 from schema.common.name_matching import did_you_mean
 from schema.common.urls.postgres import check_postgres_url
@@ -274,9 +274,15 @@ class Settings(BaseSettings):
         return self.retention_by_kind.get(kind, self.retention)
 
     @property
-    def token_audience(self) -> str:
-        """The audience that a token of the authorization server must have."""
-        return self.jwt_audience or f"{str(self.public_url).rstrip('/')}/mcp"
+    def token_audiences(self) -> tuple[str, ...]:
+        """The audiences of which a token of the authorization server must have one.
+
+        Unless one is set they are the URL of the MCP endpoint, on this machine under each name of
+        it; the first is what refusals name.
+        """
+        if self.jwt_audience is not None:
+            return (self.jwt_audience,)
+        return loopback_aliases(f"{str(self.public_url).rstrip('/')}/mcp")
 
     @property
     def trace_collector(self) -> str | None:

@@ -188,7 +188,10 @@ def assemble_app(
     # Another authorization server knows no scopes for what is at the Hub.
     scopes = ACTING_SCOPES if settings.auth == "jwt" else ("openid", "profile", *Scope)
     metadata = ProtectedResourceMetadata(
-        urls.public, urls.public if has_proxy else urls.issuer, *scopes
+        urls.public,
+        urls.public if has_proxy else urls.issuer,
+        *scopes,
+        audience=settings.jwt_audience if settings.auth == "jwt" else None,
     )
     endpoint = McpEndpoint(
         urls.public,
@@ -313,7 +316,7 @@ async def _open_authenticator(
         return
     async with open_jwt_verifier(
         issuer=settings.jwt_issuer,
-        audience=settings.token_audience,
+        audiences=settings.token_audiences,
         jwks_url=settings.jwt_jwks_url,
         leeway=settings.jwt_leeway,
     ) as jwt_verifier:

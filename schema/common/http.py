@@ -68,6 +68,19 @@ def is_secure_url(url: str) -> bool:
     return is_protected and is_plain and bool(parts.hostname)
 
 
+def loopback_aliases(url: str) -> tuple[str, ...]:
+    """Return a URL, and if its host is this machine, the same with the other names of that.
+
+    People write `localhost` and `127.0.0.1` for the same, and clients compare letter by letter.
+    """
+    parts = urlsplit(url)
+    if not _is_loopback(parts):
+        return (url,)
+    port = "" if parts.port is None else f":{parts.port}"
+    others = (parts._replace(netloc=f"{name}{port}").geturl() for name in LOOPBACK_HOSTS)
+    return tuple(dict.fromkeys((url, *others)))
+
+
 def _is_loopback(parts: SplitResult) -> bool:
     name = parts.hostname or ""
     if name == "localhost":
@@ -78,6 +91,8 @@ def _is_loopback(parts: SplitResult) -> bool:
         return False
 
 
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
+"""The names of this machine in a URL."""
 SUBDOMAIN_PLACEHOLDER: Final = "{subdomain}"
 """What stands for the subdomain of a Space in the setting of its address."""
 

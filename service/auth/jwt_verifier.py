@@ -83,10 +83,12 @@ class _Header(BaseModel):
 class JwtVerifier:
     """Verifies the access tokens of one authorization server."""
 
-    def __init__(self, keys: JwksCache, *, issuer: str, audience: str, leeway: timedelta) -> None:
+    def __init__(
+        self, keys: JwksCache, *, issuer: str, audiences: tuple[str, ...], leeway: timedelta
+    ) -> None:
         self._keys = keys
         self._issuer = issuer
-        self._audience = audience
+        self._audiences = audiences
         self._leeway = leeway
 
     async def verify(self, token: Secret) -> ExternalIdentity:
@@ -145,7 +147,7 @@ class JwtVerifier:
                     # Safe, though the token says it: it is one of ALGORITHMS, and the keys are of
                     # the family that belongs to it.
                     algorithms=[header.alg],
-                    audience=self._audience,
+                    audience=self._audiences,
                     issuer=self._issuer,
                     leeway=self._leeway,
                     options=options,
@@ -155,7 +157,7 @@ class JwtVerifier:
             except jwt.ImmatureSignatureError:
                 raise claims.not_yet_valid_error(datetime.now(UTC), self._leeway) from None
             except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError):
-                raise claims.audience_error(self._audience) from None
+                raise claims.audience_error(self._audiences[0]) from None
             except jwt.PyJWTError:
                 continue
             return
@@ -179,9 +181,9 @@ def _parse_unverified(raw: str) -> tuple[_Header, Claims]:
 
 @asynccontextmanager
 async def open_jwt_verifier(
-    *, issuer: str, audience: str, jwks_url: str | None = None, leeway: timedelta
+    *, issuer: str, audiences: tuple[str, ...], jwks_url: str | None = None, leeway: timedelta
 ) -> AsyncGenerator[JwtVerifier]:
     """Open a verifier; the server is asked for its keys when the first token comes."""
     async with httpx2.AsyncClient() as session:
         keys = JwksCache(IssuerMetadataClient(session, issuer, jwks_url), issuer)
-        yield JwtVerifier(keys, issuer=issuer, audience=audience, leeway=leeway)
+        yield JwtVerifier(keys, issuer=issuer, audiences=audiences, leeway=leeway)

@@ -22,6 +22,9 @@ from schema.db.failures import explain_database_failure
 from schema.messaging import wakeups
 from schema.messaging.failures import explain_redis_failure
 from schema.settings import Settings, describe_unknown_variables
+from service.auth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
+from service.auth.jwks import parse_key_set
+from service.auth.resource_metadata import covers_endpoint
 from service.cli.options import COMMAND
 
 _HUB_TIMEOUT: Final = timedelta(seconds=5)
@@ -65,6 +68,7 @@ async def run_checks(stack_environment: Mapping[str, str] | None = None) -> list
         *await _check_database(settings),
         await check_redis(settings),
         await check_hub(settings),
+        *([] if settings.auth == "huggingface" else [await check_issuer(settings)]),
         *([] if stack_environment is None else [await _check_service(settings)]),
     ]
 
@@ -180,6 +184,37 @@ async def _check_service(settings: Settings) -> Finding:
             return Finding("service", is_ok=True, message=message)
     remedy = "Its log is logs/service.log in the data folder."
     return Finding("service", is_ok=False, message=message, remedy=remedy)
+
+
+async def check_issuer(settings: Settings) -> Finding:
+    """Look whether the authorization server publishes keys that can verify its tokens."""
+    issuer = str(settings.jwt_issuer)
+    try:
+        async with httpx2.AsyncClient() as client:
+            metadata_client = IssuerMetadataClient(client, issuer, settings.jwt_jwks_url)
+            keys = parse_key_set(await metadata_client.fetch_key_set())
+    except (IssuerMetadataError, ValueError) as error:
+        return Finding(
+            "sign-in",
+            is_ok=False,
+            message=f"nobody can sign in: {error}",
+            remedy="Compare HOLDFAST_JWT_ISSUER letter by letter with the issuer of its metadata, "
+            "or set HOLDFAST_JWT_JWKS_URL if it publishes none.",
+        )
+    message = f"{issuer} publishes {format_count(len(keys), 'usable key')}"
+    endpoint = f"{str(settings.public_url).rstrip('/')}/mcp"
+    if settings.jwt_audience is not None and not covers_endpoint(settings.jwt_audience, endpoint):
+        message += (
+            f"; clients ask it for {endpoint}, and it has to add the audience "
+            f"{settings.jwt_audience} by itself"
+        )
+    return Finding(
+        "sign-in",
+        is_ok=bool(keys),
+        message=message,
+        remedy="Have it publish a key for signatures: RSA of 2048 bits, P-256, P-384, P-521 or "
+        "Ed25519.",
+    )
 
 
 async def check_hub(settings: Settings) -> Finding:

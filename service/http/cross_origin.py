@@ -13,8 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
-_LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
-_LOOPBACK_ORIGIN: Final = f"http://(?:{'|'.join(map(re.escape, _LOOPBACK_HOSTS))})(?::[0-9]+)?"
+from schema.common.http import LOOPBACK_HOSTS
+
+_LOOPBACK_ORIGIN: Final = f"http://(?:{'|'.join(map(re.escape, LOOPBACK_HOSTS))})(?::[0-9]+)?"
 _EXPOSED_HEADERS: Final = (
     *("Mcp-Session-Id", "MCP-Protocol-Version", "WWW-Authenticate"),
     *("RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
@@ -45,10 +46,10 @@ def transport_security_settings(
     public_url: str, allowed_origins: tuple[str, ...]
 ) -> TransportSecuritySettings:
     """Allow the public host, and loopback hosts at any port (against DNS rebinding)."""
-    hosts = [urlsplit(public_url).netloc, *_LOOPBACK_HOSTS]
-    hosts += [f"{host}:*" for host in _LOOPBACK_HOSTS]
+    hosts = [urlsplit(public_url).netloc, *LOOPBACK_HOSTS]
+    hosts += [f"{host}:*" for host in LOOPBACK_HOSTS]
     origins = [_origin_of(public_url), *allowed_origins]
-    origins += [f"http://{host}{port}" for host in _LOOPBACK_HOSTS for port in ("", ":*")]
+    origins += [f"http://{host}{port}" for host in LOOPBACK_HOSTS for port in ("", ":*")]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
 
 

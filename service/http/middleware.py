@@ -138,7 +138,8 @@ class McpEndpoint:
             try:
                 caller = await authenticator.authenticate(credentials)
             except (Unauthenticated, Denied, Unavailable) as error:
-                refusal = self._refusal_response(error, token_sent=not credentials.is_empty)
+                host = Headers(scope=scope).get("host", "")
+                refusal = self._refuse(error, host, token_sent=not credentials.is_empty)
                 await refusal(scope, receive, send)
                 return
             try:
@@ -159,12 +160,12 @@ class McpEndpoint:
             REAUTHENTICATE.reset(reauthenticate_token)
             CURRENT_CALLER.reset(caller_token)
 
-    def _refusal_response(self, error: HoldfastError, *, token_sent: bool) -> Response:
+    def _refuse(self, error: HoldfastError, host: str, *, token_sent: bool) -> Response:
         if isinstance(error, Unavailable):
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "temporarily_unavailable"
             return refuse_with_error(status, code, error, retry_after_header(error.retry_after))
         if isinstance(error, Unauthenticated):
-            challenge = self._metadata.challenge_sign_in(token_sent=token_sent)
+            challenge = self._metadata.challenge_sign_in(host, token_sent=token_sent)
             return refuse_with_challenge(error, challenge)
         return refuse_with_error(HTTPStatus.FORBIDDEN, "access_denied", error, {})
 
@@ -226,10 +227,11 @@ class _ScopeCheck:
     async def _check_scopes(self, scope: Connection, body: bytes) -> Response | None:
         """Challenge a caller who lacks a sign-in, or a scope that a new sign-in would give."""
         caller = CURRENT_CALLER.get()
+        host = Headers(scope=scope).get("host", "")
         if caller is None:
             if all(call.method in _ANONYMOUS_METHODS for call in parse_calls(body)):
                 return None
-            challenge = self._metadata.challenge_sign_in(token_sent=False)
+            challenge = self._metadata.challenge_sign_in(host, token_sent=False)
             return refuse_with_challenge(Unauthenticated("Sign in first."), challenge)
         if not caller.obtainable_scopes or not _knows_step_up(Headers(scope=scope)):
             return None  # the tool says what the token lacks, where a model reads it
@@ -238,7 +240,7 @@ class _ScopeCheck:
             needed |= await self._find_scopes(scope, caller, call)
         if missing := [each for each in Scope if each in needed & caller.obtainable_scopes]:
             error = InsufficientScope(missing[0], TokenKind.OAUTH, *missing[1:])
-            return refuse_with_challenge(error, self._metadata.challenge_scopes(needed))
+            return refuse_with_challenge(error, self._metadata.challenge_scopes(host, needed))
         return None
 
     async def _find_scopes(self, scope: Connection, caller: Caller, call: Call) -> frozenset[Scope]:

@@ -147,10 +147,10 @@ def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
 ) -> None:
     """It is what our metadata tells clients to ask for, without a slash at its end."""
     minimal_environment.setenv("HOLDFAST_PUBLIC_URL", "https://holdfast.example")
-    assert Settings.from_env().token_audience == "https://holdfast.example/mcp"
+    assert Settings.from_env().token_audiences == ("https://holdfast.example/mcp",)
 
     minimal_environment.setenv("HOLDFAST_JWT_AUDIENCE", "api://holdfast")
-    assert Settings.from_env().token_audience == "api://holdfast"
+    assert Settings.from_env().token_audiences == ("api://holdfast",)
 
 
 def test_settings_do_not_change_and_do_not_print_their_keys() -> None:

@@ -42,8 +42,8 @@ TOKEN_GUARDS: Final = (
             '"verify_jti": False, "verify_aud": False,',
         ),
         audience_is_one_of_those_named=(
-            "audience=self._audience",
-            'audience=[self._audience, f"{self._audience}/"]',
+            "audience=self._audiences",
+            'audience=[*self._audiences, f"{self._audiences[0]}/"]',
         ),
     ),
     *mutants_in_file(

@@ -65,4 +65,6 @@ def trusted_authority(
         http_session, authorization_server.issuer, f"{authorization_server.url}/jwks"
     )
     keys = JwksCache(publisher, authorization_server.issuer, clock=clock)
-    return JwtVerifier(keys, issuer=authorization_server.issuer, audience=AUDIENCE, leeway=LEEWAY)
+    return JwtVerifier(
+        keys, issuer=authorization_server.issuer, audiences=(AUDIENCE,), leeway=LEEWAY
+    )

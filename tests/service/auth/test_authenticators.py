@@ -192,6 +192,48 @@ async def test_what_is_wrong_with_a_token_has_a_name(
     assert fake_hub.whoami_tokens == []
 
 
+@pytest.mark.parametrize(
+    ("audience", "resource"),
+    [
+        ("http://127.0.0.1:8765", "http://127.0.0.1:8765"),
+        ("http://127.0.0.1:8765/", "http://127.0.0.1:8765/"),
+        ("http://127.0.0.1:87", "http://127.0.0.1:8765/mcp"),
+        ("http:", "http://127.0.0.1:8765/mcp"),
+        ("8d1c4f62-aad6-4f10-9c0e-1b3f1e7e5f5c", "http://127.0.0.1:8765/mcp"),
+    ],
+)
+async def test_the_audience_that_is_demanded_is_published(
+    start_service: StartService,
+    authorization_server: AuthorizationServer,
+    audience: str,
+    resource: str,
+) -> None:
+    """A client asks for a token for what is published; the endpoint, where it accepts no other."""
+    with start_service(
+        auth="jwt", jwt_issuer=authorization_server.issuer, jwt_audience=audience
+    ) as url:
+        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+            document = (await http.get(f"{url}/.well-known/oauth-protected-resource/mcp")).json()
+
+    assert document["resource"] == resource
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]"])
+async def test_a_token_for_any_name_of_this_machine_is_for_us(
+    start_service: StartService, authorization_server: AuthorizationServer, name: str
+) -> None:
+    """It is asked for under the name that the person wrote."""
+    issue = authorization_server.issue_token
+    here, elsewhere = (issue(aud=f"http://{name}:{port}/mcp").reveal() for port in (8765, 8766))
+    with start_service(auth="jwt", jwt_issuer=authorization_server.issuer) as url:
+        statuses = [
+            (await post_with_tokens(url, "tools/list", signed=token, hub="hf_ada")).status_code
+            for token in (here, elsewhere)
+        ]
+
+    assert statuses == [200, 401]
+
+
 async def test_the_metadata_names_the_authorization_server(
     service_url: str, authorization_server: AuthorizationServer
 ) -> None:

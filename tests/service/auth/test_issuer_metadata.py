@@ -34,7 +34,7 @@ def discover_authority(
             clock=clock,
         )
         return JwtVerifier(
-            keys, issuer=authorization_server.issuer, audience=AUDIENCE, leeway=LEEWAY
+            keys, issuer=authorization_server.issuer, audiences=(AUDIENCE,), leeway=LEEWAY
         )
 
     return trust
@@ -144,7 +144,7 @@ async def test_a_server_that_is_not_there_is_an_outage(
     authority = JwtVerifier(
         JwksCache(nowhere, authorization_server.issuer),
         issuer=authorization_server.issuer,
-        audience=AUDIENCE,
+        audiences=(AUDIENCE,),
         leeway=LEEWAY,
     )
 

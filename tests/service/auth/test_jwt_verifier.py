@@ -34,7 +34,7 @@ async def test_a_token_the_server_issued_says_who_is_calling(
     async with (
         httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http,
         open_jwt_verifier(
-            issuer=authorization_server.issuer, audience=AUDIENCE, jwks_url=None, leeway=LEEWAY
+            issuer=authorization_server.issuer, audiences=(AUDIENCE,), jwks_url=None, leeway=LEEWAY
         ) as authority,
     ):
         answer = (await http.post(f"{authorization_server.url}/token", data=form)).json()

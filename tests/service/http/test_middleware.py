@@ -68,11 +68,37 @@ async def test_the_metadata_names_the_hub_as_it_names_itself(
 ) -> None:
     """Clients compare the issuer letter by letter; a trailing slash makes it another one."""
     async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
-        answers = [await http.get(f"{service_url}{METADATA_PATH}{path}") for path in ("", "/mcp")]
+        answers = [
+            await http.get(f"{service_url}{path}")
+            for path in (METADATA_PATH, f"{METADATA_PATH}/mcp", f"/mcp{METADATA_PATH}")
+        ]
 
-    assert answers[0].json() == answers[1].json()
+    assert answers[0].json() == answers[1].json() == answers[2].json()
     assert answers[0].json()["authorization_servers"] == [fake_hub.url]
     assert answers[0].json()["resource"] == "http://127.0.0.1:8765/mcp"
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("localhost:8765", "http://localhost:8765"),
+        ("[::1]:8765", "http://[::1]:8765"),
+        ("localhost:8766", "http://127.0.0.1:8765"),
+        ("evil.example:8765", "http://127.0.0.1:8765"),
+    ],
+)
+async def test_each_name_of_this_machine_is_the_address_of_the_service(
+    service_url: str, host: str, base_url: str
+) -> None:
+    """Clients compare the resource with the URL that they call, and people write localhost."""
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        metadata = await http.get(f"{service_url}{METADATA_PATH}/mcp", headers={"host": host})
+    refusal = await post_message(service_url, "tools/list", authorization="", host=host)
+
+    assert metadata.json()["resource"] == f"{base_url}/mcp"
+    challenge = refusal.headers.get("www-authenticate", f'"{base_url}{METADATA_PATH}/mcp"')
+    assert f'"{base_url}{METADATA_PATH}/mcp"' in challenge
+    assert refusal.status_code == (421 if "evil" in host else 401)
 
 
 async def test_the_platforms_own_header_is_understood(service_url: str, fake_hub: FakeHub) -> None:
