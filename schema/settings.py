@@ -51,6 +51,10 @@ MaxActive = Annotated[int, Field(ge=1, le=100_000)]
 """How many jobs may run at a time."""
 
 
+_ScopeToken = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=200)]
+"""The name of a scope (RFC 6749, section 3.3)."""
+
+
 class Settings(BaseSettings):
     """All settings of both processes; a duration is `30`, `"30s"` or `"5m"`."""
 
@@ -92,6 +96,10 @@ class Settings(BaseSettings):
     """The URL of its keys; unset: as its metadata says."""
     jwt_leeway: Annotated[Duration, Field(le=timedelta(minutes=5))] = timedelta(seconds=30)
     """How far its clock may differ from ours."""
+    jwt_scopes: Annotated[dict[Literal["jobs", "inference-api"], _ScopeToken], NoDecode] = {}
+    """What that server calls the scopes to launch; each has its own name unless it is here."""
+    required_scopes: Annotated[tuple[_ScopeToken, ...], NoDecode] = ()
+    """The scopes of that server without which a token is for nothing here."""
     oauth_client_id: str | None = None
     """An application at the authorization server, for clients that cannot register."""
     vault_keys: SecretStr
@@ -195,6 +203,23 @@ class Settings(BaseSettings):
     def _parse_allowed_origins(cls, origins: str | tuple[str, ...]) -> tuple[str, ...]:
         separate = re.split(r"[\s,]+", origins.strip()) if isinstance(origins, str) else origins
         return tuple(_normalize_origin(origin) for origin in separate if origin)
+
+    @field_validator("jwt_scopes", mode="before")
+    @classmethod
+    def _parse_jwt_scopes(cls, pairs: str | dict[str, str]) -> dict[str, str]:
+        if not isinstance(pairs, str):
+            return pairs
+        separate = [pair.partition("=") for pair in re.split(r"[\s,]+", pairs.strip()) if pair]
+        if not all(name for _, _, name in separate):
+            message = "write jobs=NAME, inference-api=NAME, or both with a comma between them"
+            raise ValueError(message)
+        return {scope: name for scope, _, name in separate}
+
+    @field_validator("required_scopes", mode="before")
+    @classmethod
+    def _parse_required_scopes(cls, scopes: str | tuple[str, ...]) -> tuple[str, ...]:
+        separate = re.split(r"[\s,]+", scopes.strip()) if isinstance(scopes, str) else scopes
+        return tuple(scope for scope in separate if scope)
 
     @field_validator("jwt_issuer", "jwt_jwks_url")
     @classmethod

@@ -186,11 +186,17 @@ def assemble_app(
 
     has_proxy = settings.oauth_client_id is not None
     # Another authorization server knows no scopes for what is at the Hub.
-    scopes = ACTING_SCOPES if settings.auth == "jwt" else ("openid", "profile", *Scope)
+    scope_names = _scope_names(settings)
+    scopes = (
+        dict.fromkeys((*settings.required_scopes, *scope_names.values()))
+        if settings.auth == "jwt"
+        else ("openid", "profile", *Scope)
+    )
     metadata = ProtectedResourceMetadata(
         urls.public,
         urls.public if has_proxy else urls.issuer,
         *scopes,
+        scope_names=scope_names,
         audience=settings.jwt_audience if settings.auth == "jwt" else None,
     )
     endpoint = McpEndpoint(
@@ -320,7 +326,18 @@ async def _open_authenticator(
         jwks_url=settings.jwt_jwks_url,
         leeway=settings.jwt_leeway,
     ) as jwt_verifier:
-        yield ExternalAuthenticator(jwt_verifier, token_verifier)
+        yield ExternalAuthenticator(
+            jwt_verifier,
+            token_verifier,
+            scope_names=_scope_names(settings),
+            required_scopes=settings.required_scopes,
+        )
+
+
+def _scope_names(settings: Settings) -> dict[Scope, str]:
+    """Return what the authorization server calls each scope that it decides about."""
+    own_names = {scope: str(scope) for scope in ACTING_SCOPES}
+    return own_names | {Scope(scope): name for scope, name in settings.jwt_scopes.items()}
 
 
 async def _log_start(database: TenantDatabase) -> None:

@@ -1,5 +1,6 @@
 """Authenticators: one for each way to sign in; each makes a caller of request credentials."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Protocol
 from schema.accounts.vault import Secret
 from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
-from service.auth.caller import ACTING_SCOPES, ALL_SCOPES, Caller
+from service.auth.caller import Caller, Scope, SignIn, SignInLacksScope
 from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier
 from service.auth.token_verifier import (
     INVALID_TOKEN_TTL,
@@ -88,9 +89,26 @@ class ExternalAuthenticator:
     tokens allow.
     """
 
-    def __init__(self, jwt_verifier: JwtVerifier, token_verifier: TokenVerifier) -> None:
+    def __init__(
+        self,
+        jwt_verifier: JwtVerifier,
+        token_verifier: TokenVerifier,
+        *,
+        scope_names: Mapping[Scope, str],
+        required_scopes: Sequence[str],
+    ) -> None:
+        """Build the authenticator.
+
+        Args:
+            jwt_verifier: verifies the token of the authorization server.
+            token_verifier: verifies the token of the Hub.
+            scope_names: what the server calls each scope to launch something.
+            required_scopes: scopes of the server without which a token is for nothing here.
+        """
         self._jwt_verifier = jwt_verifier
         self._token_verifier = token_verifier
+        self._scope_names = scope_names
+        self._required_scopes = required_scopes
         self._identities: AsyncCache[ExternalIdentity | HoldfastError] = AsyncCache(
             max_entries=MAX_CACHED_TOKENS
         )
@@ -104,6 +122,8 @@ class ExternalAuthenticator:
         )
         if isinstance(identity, HoldfastError):
             raise identity.with_traceback(None)
+        if missing := [each for each in self._required_scopes if each not in identity.scopes]:
+            raise SignInLacksScope(identity.issuer, missing)
         if credentials.hf_authorization is None:
             raise HubAuthorityMissing
         try:
@@ -111,11 +131,21 @@ class ExternalAuthenticator:
         except Unauthenticated as error:
             raise HubAuthorityRefused(error) from None
         # What is read and written at the Hub, only the token of the Hub allows.
-        allowed = ALL_SCOPES - (frozenset(ACTING_SCOPES) - identity.scopes)
+        refused = {
+            scope for scope, name in self._scope_names.items() if name not in identity.scopes
+        }
         return replace(
             caller,
-            scopes=caller.scopes & allowed,
-            obtainable_scopes=caller.scopes - allowed,
+            scopes=caller.scopes - refused,
+            obtainable_scopes=caller.scopes & refused,
+            sign_in=SignIn(
+                issuer=identity.issuer,
+                subject=identity.subject,
+                audience=identity.audience,
+                scope_names=self._scope_names,
+                name=identity.name,
+                email=identity.email,
+            ),
         )
 
     async def _verify(self, token: Secret) -> CacheEntry[ExternalIdentity | HoldfastError]:

@@ -1,5 +1,6 @@
 """The caller of a request: identity at the Hub, and what their token allows."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -44,7 +45,7 @@ class TokenKind(StrEnum):
 
 
 class InsufficientScope(Denied):
-    """The token lacks scopes that the call needs."""
+    """The token, or the sign-in beside it, lacks scopes that the call needs."""
 
     def __init__(self, scope: Scope, token_kind: TokenKind, *others: Scope) -> None:
         missing = (scope, *others)
@@ -67,6 +68,30 @@ class InsufficientScope(Denied):
         if Scope.CONTRIBUTE_REPOS in missing:
             remedy += " Outputs, and volumes that are written, need a bucket of yours."
         super().__init__(f"Your Hugging Face token {fault}, so nothing was done. {remedy}")
+
+
+class SignInLacksScope(InsufficientScope):
+    """The sign-in at an authorization server lacks scopes, whatever the token of the Hub allows."""
+
+    def __init__(self, issuer: str, names: Sequence[str]) -> None:
+        """Name what is missing.
+
+        Args:
+            issuer: the authorization server.
+            names: the scopes, as that server calls them.
+        """
+        scopes = f"scope{'s' if len(names) > 1 else ''} {' and '.join(names)}"
+        Denied.__init__(
+            self,
+            f"Your sign-in at {issuer} lacks the {scopes}, so nothing was done. Sign in again and "
+            f"grant the {scopes}; the authorization server has to know and allow them.",
+        )
+        self.names = names
+
+    @property
+    def code(self) -> str:
+        """The code of any other missing scope: a client does the same about it."""
+        return InsufficientScope.__name__
 
 
 class NamespaceDenied(Denied):
@@ -98,6 +123,20 @@ class LaunchDenied(Denied):
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """Who signed in at an authorization server that is not the Hub."""
+
+    issuer: str
+    subject: str
+    audience: str
+    scope_names: Mapping[Scope, str]
+    """What that server calls the scopes that it decides about."""
+    name: str | None = None
+    email: str | None = None
+    """For display only: the server need not have verified it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """A caller, as the Hub describes them."""
 
@@ -114,6 +153,8 @@ class Caller:
     organisations: tuple[str, ...] = ()
     """Other namespaces in which the token may act."""
     expires_at: datetime | None = None
+    sign_in: SignIn | None = None
+    """None: the Hub itself authenticated them."""
     storage_error: Unavailable | None = None
     """Why their token could not be stored for their jobs; None: it is stored."""
 
@@ -134,7 +175,16 @@ class Caller:
             InsufficientScope: it lacks the scope.
         """
         if scope not in self.scopes:
-            raise InsufficientScope(scope, self.token_kind)
+            raise self.missing_scopes_error(scope)
+
+    def missing_scopes_error(self, scope: Scope, *others: Scope) -> InsufficientScope:
+        """Build the error for scopes that a call needs and the caller lacks."""
+        if self.sign_in is not None and scope in self.obtainable_scopes:
+            names = self.sign_in.scope_names
+            return SignInLacksScope(
+                self.sign_in.issuer, [names.get(each, each) for each in (scope, *others)]
+            )
+        return InsufficientScope(scope, self.token_kind, *others)
 
     def resolve_namespace(self, namespace: str | None) -> str:
         """Return the account that runs and pays: their own, or an organisation.

@@ -88,8 +88,7 @@ class Claims(BaseModel):
 
     def audience_error(self, audience: str) -> Unauthenticated:
         """Build the error of a token for another service (RFC 7519, section 4.1.3)."""
-        named = [self.aud] if isinstance(self.aud, str) else self.aud
-        slash = _trailing_slash_remark(named, audience)
+        slash = _trailing_slash_remark(self.audiences, audience)
         return Unauthenticated(
             f"This token is for another service: its audience (aud) must name exactly "
             f"{audience}{slash}. Ask the authorization server for a token for that resource, or "
@@ -114,6 +113,11 @@ class Claims(BaseModel):
             f"HOLDFAST_JWT_LEEWAY). {_CLOCK_REMEDY}",
             problem="not_yet_valid",
         )
+
+    @property
+    def audiences(self) -> list[str]:
+        """The services that the token is for."""
+        return [self.aud] if isinstance(self.aud, str) else self.aud
 
     @property
     def expires_at(self) -> datetime:

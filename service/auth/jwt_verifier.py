@@ -37,6 +37,8 @@ class ExternalIdentity:
 
     issuer: str
     subject: str
+    audience: str
+    """The one of ours that the token names."""
     scopes: frozenset[str]
     expires_at: datetime
     valid_until: datetime
@@ -116,6 +118,7 @@ class JwtVerifier:
         return ExternalIdentity(
             issuer=claims.iss,
             subject=claims.sub,
+            audience=next(each for each in self._audiences if each in claims.audiences),
             scopes=claims.scopes,
             expires_at=claims.expires_at,
             valid_until=claims.expires_at + self._leeway,

@@ -1,6 +1,6 @@
 """Protected resource metadata (RFC 9728), and the challenges that point to it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -28,7 +28,12 @@ class ProtectedResourceMetadata:
     """Tells clients where to sign in, and for which scopes."""
 
     def __init__(
-        self, public_url: str, issuer: str, *scopes: str, audience: str | None = None
+        self,
+        public_url: str,
+        issuer: str,
+        *scopes: str,
+        scope_names: Mapping[Scope, str] | None = None,
+        audience: str | None = None,
     ) -> None:
         """Build the metadata.
 
@@ -37,6 +42,8 @@ class ProtectedResourceMetadata:
             issuer: the authorization server, as it writes its own name: clients compare it letter
                 by letter.
             scopes: asked for at a sign-in; those that the tools need are among them.
+            scope_names: what the authorization server calls the scopes of the tools, where that is
+                something else.
             audience: that tokens must have, if it is not the URL of the endpoint. Clients ask for
                 the resource that is published, so it is published if they accept it: if it is a
                 part of that URL from its start (RFC 8707).
@@ -44,6 +51,7 @@ class ProtectedResourceMetadata:
         self._public_url = public_url
         self._issuer = issuer
         self._scopes = list(scopes)
+        self._scope_names = scope_names or {}
         self._audience = audience if covers_endpoint(audience, f"{public_url}/mcp") else None
 
     def challenge_sign_in(self, host: str, *, token_sent: bool) -> str:
@@ -64,7 +72,13 @@ class ProtectedResourceMetadata:
         Those that the token has are among them. A client that asks for just these would else come
         back without what it had.
         """
-        scopes = [scope for scope in self._scopes if scope in needed]
+        return self.challenge_scope_names(
+            host, [self._scope_names.get(scope, scope) for scope in needed]
+        )
+
+    def challenge_scope_names(self, host: str, names: Collection[str]) -> str:
+        """Write the `WWW-Authenticate` of a 403, with scopes as the issuer names them."""
+        scopes = [scope for scope in self._scopes if scope in names]
         return self._format_challenge(host, error="insufficient_scope", scope=" ".join(scopes))
 
     def routes(self) -> list[Route]:

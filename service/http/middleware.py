@@ -26,7 +26,7 @@ from schema.accounts.vault import Secret
 from schema.common.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
 from schema.common.http import retry_after_header
 from service.auth.authenticators import Authenticator, RequestCredentials
-from service.auth.caller import Caller, InsufficientScope, Scope, TokenKind
+from service.auth.caller import Caller, Scope, SignInLacksScope
 from service.auth.client_info import bind_client, printable_name, read_client_info
 from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.http.cross_origin import transport_security_settings
@@ -167,6 +167,9 @@ class McpEndpoint:
         if isinstance(error, Unauthenticated):
             challenge = self._metadata.challenge_sign_in(host, token_sent=token_sent)
             return refuse_with_challenge(error, challenge)
+        if isinstance(error, SignInLacksScope):
+            challenge = self._metadata.challenge_scope_names(host, error.names)
+            return refuse_with_challenge(error, challenge)
         return refuse_with_error(HTTPStatus.FORBIDDEN, "access_denied", error, {})
 
 
@@ -239,7 +242,7 @@ class _ScopeCheck:
         for call in parse_calls(body):
             needed |= await self._find_scopes(scope, caller, call)
         if missing := [each for each in Scope if each in needed & caller.obtainable_scopes]:
-            error = InsufficientScope(missing[0], TokenKind.OAUTH, *missing[1:])
+            error = caller.missing_scopes_error(*missing)
             return refuse_with_challenge(error, self._metadata.challenge_scopes(host, needed))
         return None
 

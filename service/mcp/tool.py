@@ -33,7 +33,7 @@ from typing_extensions import override
 from schema.common.errors import HoldfastError, Invalid, NotFound
 from schema.db.storable import expect_storable
 from schema.specs.validation_errors import to_invalid_error
-from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
+from service.auth.caller import ALL_SCOPES, Scope
 from service.mcp.content import adapt_content
 from service.mcp.error_hints import (
     MAX_REFUSAL_BYTES,
@@ -179,7 +179,7 @@ class McpTool(Tool):
         app: App = context.request_context.lifespan_context
         needed = await self.scope_finder(app, caller, arguments)
         if missing := [scope for scope in Scope if scope in needed - caller.scopes]:
-            raise InsufficientScope(missing[0], caller.token_kind, *missing[1:])
+            raise caller.missing_scopes_error(*missing)
 
     def _expected_failure(self, error: ToolError) -> HoldfastError | None:
         cause = error.__cause__

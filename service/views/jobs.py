@@ -318,6 +318,16 @@ class LogView(View):
         )
 
 
+class SignInView(View):
+    """Who signed in at the operator's authorization server."""
+
+    issuer: Detail[str]
+    subject: Detail[str]
+    audience: Detail[str]
+    name: Detail[str | None]
+    email: Detail[str | None]
+
+
 class AccountView(View):
     """The caller, and what they may do."""
 
@@ -328,6 +338,8 @@ class AccountView(View):
     token_expires_at: Detail[datetime | None]
     scopes: Detail[list[str]]
     missing_scopes: list[str]
+    sign_in: Detail[SignInView | None]
+    """None if Hugging Face itself signed them in."""
     namespaces: list[str]
     """Accounts that jobs can be launched as, their own first."""
     more_namespaces: Detail[int]

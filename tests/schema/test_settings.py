@@ -153,6 +153,20 @@ def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
     assert Settings.from_env().token_audiences == ("api://holdfast",)
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [("mcp:write", "jobs=NAME"), ("job=mcp:write", "JWT_SCOPES"), ('jobs="w"', "JWT_SCOPES")],
+)
+def test_a_scope_that_is_no_name_of_a_scope_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, problem: str
+) -> None:
+    """A typing error would let everybody launch, or nobody."""
+    monkeypatch.setenv("HOLDFAST_JWT_SCOPES", value)
+
+    with pytest.raises(Invalid, match=problem):
+        Settings.from_env()
+
+
 def test_settings_do_not_change_and_do_not_print_their_keys() -> None:
     """They are read once; and printed, sooner or later."""
     settings = Settings.from_env()

@@ -8,10 +8,11 @@ from mcp_types import CallToolResult
 from schema.billing import budgets
 from schema.common.money import format_usd, to_micro_usd
 from schema.jobs import queries as job_queries
-from service.auth.caller import Scope, TokenKind
+from service.auth.caller import Caller, Scope, TokenKind
+from service.auth.client_info import printable_name
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
-from service.views.jobs import AccountView
+from service.views.jobs import AccountView, SignInView
 from service.views.money import MonthView
 from service.views.text import fit_text, take_fitting_texts
 
@@ -40,6 +41,7 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         token_expires_at=caller.expires_at,
         scopes=sorted(caller.scopes),
         missing_scopes=sorted(set(Scope) - caller.scopes),
+        sign_in=_show_sign_in(caller),
         namespaces=[name, *organisations],
         more_namespaces=len(caller.organisations) - len(organisations),
         hold=subject.hold,
@@ -55,10 +57,29 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     return tool_result(sentence, view, "\n".join(_describe_account(view)))
 
 
+def _show_sign_in(caller: Caller) -> SignInView | None:
+    if caller.sign_in is None:
+        return None
+    sign_in = caller.sign_in
+    return SignInView(
+        issuer=sign_in.issuer,
+        subject=sign_in.subject,
+        audience=sign_in.audience,
+        name=printable_name(sign_in.name or ""),
+        email=printable_name(sign_in.email or ""),
+    )
+
+
 def _describe_account(view: AccountView) -> Iterator[str]:
     names, more = ", ".join(view.namespaces), view.more_namespaces
     others = f" and {more:,} more of your organisations" if more else ""
     yield f"Jobs can be launched as {names}{others}."
+    if view.sign_in is not None:
+        person = view.sign_in.name or view.sign_in.email or view.sign_in.subject
+        yield (
+            f"Signed in at {view.sign_in.issuer} as {person} (sub {view.sign_in.subject}), for "
+            f"{view.sign_in.audience}."
+        )
     if view.token_expires_at is not None:
         yield f"The token expires at {view.token_expires_at:%Y-%m-%d %H:%M} UTC."
     if view.hold is not None:

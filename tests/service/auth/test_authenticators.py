@@ -13,7 +13,7 @@ from service.local.ports import find_free_port
 from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.mcp.client import refusal_code
-from tests.support.oauth.authorization_server import AUDIENCE, AuthorizationServer
+from tests.support.oauth.authorization_server import ADA_SUB, AUDIENCE, AuthorizationServer
 from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,
     MemoryTokenStorage,
@@ -232,6 +232,84 @@ async def test_a_token_for_any_name_of_this_machine_is_for_us(
         ]
 
     assert statuses == [200, 401]
+
+
+@pytest.fixture
+def url_with_scopes_of_its_own(
+    start_service: StartService, authorization_server: AuthorizationServer
+) -> Generator[str]:
+    """A service behind a server that calls scopes `mcp:read` and `mcp:write`, as Authgent does."""
+    with start_service(
+        auth="jwt",
+        jwt_issuer=authorization_server.issuer,
+        jwt_audience=AUDIENCE,
+        jwt_scopes="jobs=mcp:write, inference-api=mcp:write",
+        required_scopes="mcp:read",
+    ) as url:
+        yield url
+
+
+async def test_the_scopes_of_a_server_decide_under_its_own_names(
+    url_with_scopes_of_its_own: str, authorization_server: AuthorizationServer, database: Database
+) -> None:
+    """Its operator has scopes already, and need not make ours there."""
+    url = url_with_scopes_of_its_own
+    nothing, reader, writer = (
+        authorization_server.issue_token(scope=scope).reveal()
+        for scope in ("openid jobs inference-api", "mcp:read", "mcp:read mcp:write")
+    )
+    refused = await post_with_tokens(url, "tools/list", signed=nothing, hub="hf_ada")
+    listed = await post_with_tokens(url, "tools/list", signed=reader, hub="hf_ada")
+    denied = await post_with_tokens(url, "tools/call", LAUNCH_CALL, signed=reader, hub="hf_ada")
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 0
+    launched = await post_with_tokens(url, "tools/call", LAUNCH_CALL, signed=writer, hub="hf_ada")
+
+    assert [refused.status_code, listed.status_code, denied.status_code] == [403, 200, 403]
+    assert refusal_code(refused) == refusal_code(denied) == "insufficient_scope"
+    assert 'scope="mcp:read"' in refused.headers["www-authenticate"]
+    assert 'scope="mcp:write"' in denied.headers["www-authenticate"]
+    sentence = f"Your sign-in at {authorization_server.issuer} lacks the scope mcp:write"
+    assert denied.json()["error"]["message"].startswith(sentence)
+    assert launched.json()["result"]["structuredContent"]["state"] == "queued"
+
+
+async def test_a_server_is_asked_for_the_scopes_by_its_names(
+    url_with_scopes_of_its_own: str,
+) -> None:
+    """A client asks for what is published, and no server grants a scope that it does not know."""
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        path = "/.well-known/oauth-protected-resource/mcp"
+        document = (await http.get(f"{url_with_scopes_of_its_own}{path}")).json()
+
+    assert document["scopes_supported"] == ["mcp:read", "mcp:write"]
+
+
+async def test_whoami_names_the_sign_in(
+    service_url: str, authorization_server: AuthorizationServer
+) -> None:
+    """With two accounts at work, a person sees which of them this is."""
+    token = authorization_server.issue_token(
+        scope="jobs", name="Ada\nLovelace", email="ada@id.example"
+    )
+
+    response = await post_with_tokens(
+        service_url,
+        "tools/call",
+        {"name": "whoami", "arguments": {}},
+        signed=token.reveal(),
+        hub="hf_ada",
+    )
+
+    result = response.json()["result"]
+    assert result["structuredContent"]["sign_in"] == {
+        "issuer": authorization_server.issuer,
+        "subject": ADA_SUB,
+        "audience": AUDIENCE,
+        "name": "AdaLovelace",
+        "email": "ada@id.example",
+    }
+    assert f"Signed in at {authorization_server.issuer} as AdaLovelace" in response.text
 
 
 async def test_the_metadata_names_the_authorization_server(

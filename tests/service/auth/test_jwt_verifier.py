@@ -43,6 +43,7 @@ async def test_a_token_the_server_issued_says_who_is_calling(
     assert identity == ExternalIdentity(
         issuer=authorization_server.issuer,
         subject=ADA_SUB,
+        audience=AUDIENCE,
         scopes=frozenset({"jobs", "openid"}),
         expires_at=identity.expires_at,
         valid_until=identity.expires_at + LEEWAY,
