@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -101,7 +101,11 @@ class Settings(BaseSettings):
     required_scopes: Annotated[tuple[_ScopeToken, ...], NoDecode] = ()
     """The scopes of that server without which a token is for nothing here."""
     oauth_client_id: str | None = None
-    """An application at the authorization server, for clients that cannot register."""
+    """An application at the authorization server, for clients that cannot register there."""
+    oauth_client_secret: SecretStr | None = None
+    """Its secret, if it has one; no client gets it."""
+    oauth_metadata: dict[str, Any] = {}
+    """JSON: metadata that count instead of those of the authorization server, or besides."""
     vault_keys: SecretStr
     """The keys of the vault, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
     data_dir: str = ".holdfast"

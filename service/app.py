@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
 
+import httpx2
 import structlog
 from mcp.server import MCPServer
 from mcp.server.caching import CacheableMethod, CacheHint
@@ -20,6 +21,7 @@ from schema.accounts.vault import Secret, Vault
 from schema.common import failpoints
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
+from schema.common.http import loopback_aliases
 from schema.common.observability import log_config
 from schema.common.observability.tracing import open_tracer
 from schema.common.process.background import run_in_background
@@ -35,8 +37,6 @@ from service.auth.authenticators import Authenticator, ExternalAuthenticator, Hu
 from service.auth.caller import ACTING_SCOPES, Scope
 from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
 from service.auth.jwt_verifier import open_jwt_verifier
-from service.auth.registration_proxy import ROUTES as PROXY_ROUTES
-from service.auth.registration_proxy import open_registration_proxy
 from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
@@ -45,6 +45,9 @@ from service.http.cross_origin import allow_cross_origin
 from service.http.metrics import build_metrics_route
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
 from service.http.rate_limit import RateLimiter, open_rate_limiter
+from service.http.sign_in_proxy.provider import ProxyKeys, SignInProxy
+from service.http.sign_in_proxy.routes import build_mirror_route, build_proxy_routes
+from service.http.sign_in_proxy.upstream import Application, IssuerMetadata, UpstreamServer
 from service.http.trailing_slash import TrailingSlashMiddleware
 from service.mcp import resources
 from service.mcp.completions import build_completion_handler
@@ -70,7 +73,12 @@ from service.runtime.call_metrics import ServiceMetrics
 from service.runtime.call_observer import observe_calls
 from service.runtime.context import CURRENT_CALLER, App
 from service.runtime.price_cache import PriceCache
-from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks, derive_keys
+from service.runtime.sealed_tokens import (
+    ConfirmationTokens,
+    DownloadLinks,
+    SealedTokens,
+    derive_keys,
+)
 from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.wait_slots import open_wait_slots
 from service.runtime.watch import open_watch
@@ -171,10 +179,7 @@ def assemble_app(
             web.state.app = opened.app
             web.state.authenticator = opened.authenticator
             web.state.rate_limiter = opened.rate_limiter
-            if settings.oauth_client_id is not None:
-                web.state.registration_proxy = await stack.enter_async_context(
-                    open_registration_proxy(urls.issuer, urls.public, settings.oauth_client_id)
-                )
+            await stack.enter_async_context(issuer_session)
             database = opened.app.database
             await _log_start(database)
             async with (
@@ -215,7 +220,8 @@ def assemble_app(
     )
     mcp_route = allow_cross_origin(endpoint, urls.public, settings.allowed_origins)
     routes = [Route("/mcp", mcp_route), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
-    routes += PROXY_ROUTES if has_proxy else []
+    issuer_session = httpx2.AsyncClient()
+    routes += _build_sign_in_routes(settings, urls, issuer_session, tuple(scopes))
     if settings.metrics_token is not None:
         token = Secret(settings.metrics_token.get_secret_value())
         routes.append(build_metrics_route(metrics, token))
@@ -224,6 +230,45 @@ def assemble_app(
     )
     web.router.redirect_slashes = False
     return web
+
+
+def _build_sign_in_routes(
+    settings: Settings, urls: "_Urls", session: httpx2.AsyncClient, scopes: Sequence[str]
+) -> list[Route]:
+    """Build what clients find at our own origin: a sign-in of ours, or the issuer's metadata."""
+    metadata = IssuerMetadata(session, urls.issuer, settings.oauth_metadata)
+    if settings.oauth_client_id is None:
+        return [build_mirror_route(metadata)]
+    secret = settings.oauth_client_secret
+    resources = settings.token_audiences
+    upstream = UpstreamServer(
+        session,
+        metadata,
+        Application(
+            client_id=settings.oauth_client_id,
+            client_secret=None if secret is None else Secret(secret.get_secret_value()),
+            redirect_url=f"{urls.public}/oauth/callback",
+        ),
+        audience=resources[0] if settings.auth == "jwt" else None,
+    )
+    keys = ProxyKeys(
+        *(
+            SealedTokens(derive_keys(settings, purpose))
+            for purpose in (
+                b"holdfast sign-in client",
+                b"holdfast sign-in request",
+                b"holdfast sign-in grant",
+            )
+        )
+    )
+    proxy = SignInProxy(
+        upstream,
+        keys,
+        public_url=urls.public,
+        scopes=scopes,
+        resources=(*resources, *loopback_aliases(f"{urls.public}/mcp")),
+    )
+    return build_proxy_routes(proxy, {"scopes_supported": scopes})
 
 
 @dataclass(frozen=True, slots=True)

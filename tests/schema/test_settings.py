@@ -153,6 +153,16 @@ def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
     assert Settings.from_env().token_audiences == ("api://holdfast",)
 
 
+def test_metadata_are_written_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the server would, which left them out."""
+    document = '{"token_endpoint_auth_methods_supported": ["client_secret_post"]}'
+    monkeypatch.setenv("HOLDFAST_OAUTH_METADATA", document)
+
+    assert Settings.from_env().oauth_metadata == {
+        "token_endpoint_auth_methods_supported": ["client_secret_post"]
+    }
+
+
 @pytest.mark.parametrize(
     ("value", "problem"),
     [("mcp:write", "jobs=NAME"), ("job=mcp:write", "JWT_SCOPES"), ('jobs="w"', "JWT_SCOPES")],
@@ -248,7 +258,7 @@ def test_the_example_of_a_settings_file_has_each_setting_with_its_default() -> N
             settings = Settings.model_validate(required | {name.lower(): value})
             assert getattr(settings, name.lower()) == field.default, name
         else:
-            assert field.is_required() or field.default in {None, ()}, name
+            assert field.is_required() or field.default in (None, (), {}), name
 
 
 def test_a_page_lists_each_setting() -> None:

@@ -6,17 +6,20 @@ from schema.accounts import credentials, key_rotation
 from schema.accounts import secrets as sealed_secrets
 from schema.common import async_cache
 from schema.specs import hub_job, validation_errors
-from service.auth import authenticators, caller, hub_client, registration_proxy, token_verifier
+from service.auth import authenticators, caller, hub_client, token_verifier
 from service.http import middleware
+from service.http.sign_in_proxy import provider as proxy_provider
+from service.http.sign_in_proxy import routes as proxy_routes
 from service.jobs import operations as job_operations
 from service.mcp import tool as mcp_tool
 from service.runtime import context as runtime_context
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.accounts import test_credentials
 from tests.schema.accounts import test_secrets as test_sealed_secrets
-from tests.service.auth import test_authenticators, test_registration_proxy, test_token_verifier
+from tests.service.auth import test_authenticators, test_token_verifier
 from tests.service.auth import test_scopes as test_auth_scopes
 from tests.service.http import test_middleware
+from tests.service.http.sign_in_proxy import test_attacks_on_sign_in
 from tests.workers.hub import test_labels
 
 IDENTITY_GUARDS: Final = (
@@ -66,10 +69,10 @@ IDENTITY_GUARDS: Final = (
     *mutants_in_file(
         authenticators,
         test_authenticators,
-        both_tokens_have_to_allow_it=("scopes=caller.scopes & allowed,", "scopes=caller.scopes,"),
+        both_tokens_have_to_allow_it=("scopes=caller.scopes - refused,", "scopes=caller.scopes,"),
         what_cannot_be_signed_in_for_is_not_asked_for=(
-            "obtainable_scopes=caller.scopes - allowed,",
-            "obtainable_scopes=ALL_SCOPES - (caller.scopes & allowed),",
+            "obtainable_scopes=caller.scopes & refused,",
+            "obtainable_scopes=frozenset(Scope) - (caller.scopes - refused),",
         ),
         the_hubs_token_is_no_sign_in=(
             "token = credentials.authorization\n",
@@ -202,14 +205,39 @@ IDENTITY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        registration_proxy,
-        test_registration_proxy,
-        addresses_to_come_back_to_are_safe=("if not is_secure_url(url):", "if not url:"),
+        proxy_provider,
+        test_attacks_on_sign_in,
+        addresses_to_come_back_to_are_safe=("(is_secure_url(text) or", "(text or"),
+        a_resource_of_others_is_not_asked_for=(
+            "params.resource is not None and params.resource not in self._resources",
+            "False",
+        ),
+        a_kind_of_token_is_no_other=(
+            'if name.decode(errors="replace") != kind.__name__:',
+            "if False:",
+        ),
+    ),
+    *mutants_in_file(
+        proxy_routes,
+        test_attacks_on_sign_in,
         a_form_does_not_register=('!= "application/json":', '== "text/html":'),
+        a_foreign_page_cannot_agree=(
+            "if opened is None or not browser or not is_same:",
+            "if opened is None:",
+        ),
+        another_browser_cannot_finish=(
+            "if state is None or not hmac.compare_digest(state.browser_digest, _digest(browser)):",
+            "if state is None:",
+        ),
+        another_server_cannot_answer=(
+            'if not await self._is_from_upstream(parameters.get("iss")):',
+            "if False:",
+        ),
+        a_name_is_no_markup=("name=escape(opened.client_name)", "name=opened.client_name"),
     ),
     *mutants_in_file(
         token_verifier,
-        test_registration_proxy,
+        test_middleware,
         a_huge_token_is_not_asked_about=(
             "if len(token.reveal()) > _MAX_TOKEN_CHARS:",
             "if not token:",

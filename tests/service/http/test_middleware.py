@@ -269,3 +269,13 @@ async def test_a_hub_that_cannot_be_reached_lets_nobody_in(start_service: StartS
     """Nor is silence."""
     with start_service(hub_url="http://127.0.0.1:1") as url:
         assert (await post_message(url, "tools/list")).status_code == 503
+
+
+async def test_a_token_longer_than_any_is_not_asked_about(service_url: str) -> None:
+    """Whatever somebody pastes into a header is not sent on to the Hub."""
+    response = await post_message(
+        service_url, "tools/list", authorization=f"Bearer hf_{'x' * 5000}"
+    )
+
+    assert response.status_code == 401
+    assert "longer than any token" in response.json()["error"]["message"]

@@ -126,6 +126,23 @@ class SignInClient:
         return await self.http.post("/oauth/token", data=_apply_changes(usual, changes))
 
 
+async def follow_sign_in(
+    http: httpx2.AsyncClient, page: httpx2.Response, redirect_uri: str = REDIRECT_URI
+) -> httpx2.URL:
+    """Follow each redirect and agree on each page, until the browser is sent to the program."""
+    for _ in range(10):
+        if page.status_code == 200:
+            form = ConsentForm(page.text)
+            pressed = form.fields | {form.buttons["allow"]: "allow"}
+            page = await http.post(urljoin(str(page.url), form.action), data=pressed)
+        assert page.is_redirect, page.text
+        location = urljoin(str(page.url), page.headers["location"])
+        if location.startswith(redirect_uri):
+            return httpx2.URL(location)
+        page = await http.get(location)
+    raise AssertionError("The sign-in goes round in circles.")
+
+
 async def submit_consent(
     http: httpx2.AsyncClient, page: httpx2.Response, decision: str = "allow"
 ) -> httpx2.URL:

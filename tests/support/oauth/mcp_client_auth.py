@@ -12,7 +12,7 @@ from mcp.shared.auth import (
 )
 from pydantic import AnyUrl
 
-from tests.support.oauth.consent_browser import REDIRECT_URI, submit_consent
+from tests.support.oauth.consent_browser import REDIRECT_URI, follow_sign_in
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class ConsentingBrowser:
         if self.first_grant_scopes is not None and not self.visited_urls:
             page = page.copy_set_param("scope", self.first_grant_scopes)
         self.visited_urls.append(httpx2.URL(url))
-        self.redirected_url = await submit_consent(self.http, await self.http.get(page))
+        self.redirected_url = await follow_sign_in(self.http, await self.http.get(page))
 
     async def read_callback(self) -> AuthorizationCodeResult:
         parameters = self.redirected_url.params

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from service.local.hub_emulator.current_user import get_hub_url
 from service.local.hub_emulator.oauth.bounded_cache import BoundedCache
 from service.local.hub_emulator.oauth.clients import OAuthClient, OAuthClientStore
 from service.local.hub_emulator.oauth.consent_page import (
@@ -64,10 +65,10 @@ class AuthorizationEndpoint:
             authorization = _parse_authorization(parameters, client, redirect_uri, user)
         except OAuthError as error:
             fields = {"error": error.code, "error_description": error.description}
-            return _redirect(redirect_uri, fields, parameters.get("state"))
+            return _redirect(request, redirect_uri, fields, parameters.get("state"))
         # Safe without the page: who redeems the code must prove that they made this request.
         if parameters.get("prompt") != "consent" and self._grants.has_consent(authorization):
-            return self._redirect_with_code(authorization)
+            return self._redirect_with_code(request, authorization)
         form_token = secrets.token_urlsafe(32)
         self._open_forms.put(form_token, authorization)
         page = render_consent_page(client.name, authorization, form_token)
@@ -85,12 +86,15 @@ class AuthorizationEndpoint:
             )
         # Everything but this one value denies.
         if parameters.get(DECISION) == ALLOW:
-            return self._redirect_with_code(authorization)
+            return self._redirect_with_code(request, authorization)
         fields = {"error": "access_denied"}
-        return _redirect(authorization.redirect_uri, fields, authorization.state)
+        return _redirect(request, authorization.redirect_uri, fields, authorization.state)
 
-    def _redirect_with_code(self, authorization: AuthorizationRequest) -> Response:
+    def _redirect_with_code(
+        self, request: Request, authorization: AuthorizationRequest
+    ) -> Response:
         return _redirect(
+            request,
             authorization.redirect_uri,
             {"code": self._grants.issue_code(authorization)},
             authorization.state,
@@ -132,8 +136,12 @@ def _parse_code_challenge(parameters: dict[str, str], client: OAuthClient) -> st
     return challenge
 
 
-def _redirect(redirect_uri: str, fields: dict[str, str], state: str | None) -> Response:
-    query = urlencode(fields | ({"state": state} if state is not None else {}))
+def _redirect(
+    request: Request, redirect_uri: str, fields: dict[str, str], state: str | None
+) -> Response:
+    # Most authorization servers send `iss`, and clients compare it (RFC 9207).
+    parameters = {**fields, "iss": get_hub_url(request)}
+    query = urlencode(parameters | ({"state": state} if state is not None else {}))
     url = f"{redirect_uri}{'&' if urlsplit(redirect_uri).query else '?'}{query}"
     # 303 See Other: the browser must not send the form on to the client.
     return RedirectResponse(url, HTTPStatus.SEE_OTHER, headers=SECURITY_HEADERS)

@@ -104,6 +104,7 @@ async def _metadata(request: Request) -> Response:
             "response_types_supported": ["code"],
             "grant_types_supported": ["authorization_code", "refresh_token"],
             "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": True,
             "token_endpoint_auth_methods_supported": [
                 "none",
                 "client_secret_basic",

@@ -1,0 +1,260 @@
+"""The authorization server behind the proxy, as its one client."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Final, get_args
+from urllib.parse import quote, urlencode, urlsplit
+
+import httpx2
+import structlog
+from mcp.server.auth.provider import TokenError, TokenErrorCode
+from mcp.shared.auth import OAuthToken
+from pydantic import BaseModel, ValidationError
+
+from schema.accounts.vault import Secret
+from schema.common.async_cache import AsyncCache, CacheEntry
+from schema.common.errors import Unavailable
+from schema.common.http import is_secure_url
+from service.auth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
+
+_METADATA_LIFETIME: Final = timedelta(minutes=10)
+_RETRY_AFTER: Final = timedelta(seconds=5)
+_TIMEOUT_SECONDS: Final = 10.0
+_MAX_ANSWER_BYTES: Final = 256 * 1024
+_MAX_DESCRIPTION_CHARS: Final = 300
+_TOKEN_ERROR_CODES: Final = frozenset(get_args(TokenErrorCode))
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The application that the operator made at the authorization server."""
+
+    client_id: str
+    client_secret: Secret | None
+    redirect_url: str
+    """The only address to which that server sends a person back."""
+
+
+class UpstreamMetadata(BaseModel):
+    """The metadata of the server that the proxy uses (RFC 8414)."""
+
+    authorization_endpoint: str
+    token_endpoint: str
+    token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic"]
+    authorization_response_iss_parameter_supported: bool = False
+
+
+class _ErrorAnswer(BaseModel):
+    error: str = ""
+    error_description: str = ""
+
+
+class IssuerMetadata:
+    """The metadata of an authorization server, with what the operator knows better."""
+
+    def __init__(
+        self, session: httpx2.AsyncClient, issuer: str, overrides: Mapping[str, Any]
+    ) -> None:
+        """Name the server.
+
+        Args:
+            session: for calls to it.
+            issuer: its name, letter by letter.
+            overrides: what is to count instead of its own metadata, or besides.
+        """
+        self.issuer = issuer
+        self._metadata_client = IssuerMetadataClient(session, issuer, None)
+        self._overrides = dict(overrides)
+        self._cache: AsyncCache[dict[str, Any] | None] = AsyncCache(max_entries=1)
+
+    async def fetch_document(self) -> dict[str, Any]:
+        """Return the metadata of the server, with the overrides of the operator.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+        document = await self._cache.get_or_load(b"", self._load_document)
+        if document is None:
+            raise Unavailable(f"The authorization server {self.issuer}", retry_after=_RETRY_AFTER)
+        return document
+
+    async def _load_document(self) -> CacheEntry[dict[str, Any] | None]:
+        if {"authorization_endpoint", "token_endpoint"} <= self._overrides.keys():
+            return CacheEntry({"issuer": self.issuer, **self._overrides}, _METADATA_LIFETIME)
+        try:
+            document = await self._metadata_client.fetch_metadata()
+        except IssuerMetadataError as error:
+            log.warning("sign_in.metadata_missing", why=str(error))
+            return CacheEntry(None, _RETRY_AFTER)
+        return CacheEntry(document | self._overrides, _METADATA_LIFETIME)
+
+
+class UpstreamServer:
+    """Sends people to the authorization server, and gets their tokens there."""
+
+    def __init__(
+        self,
+        session: httpx2.AsyncClient,
+        metadata: IssuerMetadata,
+        application: Application,
+        *,
+        audience: str | None,
+    ) -> None:
+        """Name the server.
+
+        Args:
+            session: for calls to it.
+            metadata: of the server.
+            application: whose client we are there.
+            audience: sent as the parameter `audience`, by which Auth0 chooses an API.
+        """
+        self.issuer = metadata.issuer
+        self.application = application
+        self._session = session
+        self._metadata = metadata
+        self._audience = audience
+
+    async def fetch_metadata(self) -> UpstreamMetadata:
+        """Return what the proxy needs of the metadata.
+
+        Raises:
+            Unavailable: the server does not answer, or names no endpoint that can be trusted.
+        """
+        try:
+            metadata = UpstreamMetadata.model_validate(await self._metadata.fetch_document())
+        except ValidationError as error:
+            log.warning("sign_in.metadata_incomplete", issuer=self.issuer, why=str(error))
+            raise Unavailable(f"The authorization server {self.issuer}") from None
+        for url in (metadata.authorization_endpoint, metadata.token_endpoint):
+            # An issuer of the operator's own network is trusted to have its endpoints there.
+            if not is_secure_url(url) and _origin(url) != _origin(self.issuer):
+                log.warning("sign_in.endpoint_insecure", issuer=self.issuer, url=url)
+                raise Unavailable(f"The authorization server {self.issuer}")
+        return metadata
+
+    async def build_authorization_url(
+        self, *, state: str, code_challenge: str, scopes: Sequence[str], resource: str | None
+    ) -> str:
+        """Return where a person signs in.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+        metadata = await self.fetch_metadata()
+        parameters = {
+            "response_type": "code",
+            "client_id": self.application.client_id,
+            "redirect_uri": self.application.redirect_url,
+            "scope": " ".join(scopes),
+            "state": state,
+            "code_challenge": code_challenge,
+            "code_challenge_method": "S256",
+            **self._target(resource),
+        }
+        separator = "&" if urlsplit(metadata.authorization_endpoint).query else "?"
+        return f"{metadata.authorization_endpoint}{separator}{urlencode(parameters)}"
+
+    async def redeem_code(self, code: str, verifier: str, resource: str | None) -> OAuthToken:
+        """Exchange an authorization code.
+
+        Raises:
+            TokenError: the server refuses it.
+            Unavailable: the server does not answer.
+        """
+        return await self._request_token(
+            {
+                "grant_type": "authorization_code",
+                "code": code,
+                "code_verifier": verifier,
+                "redirect_uri": self.application.redirect_url,
+                **self._target(resource),
+            }
+        )
+
+    async def refresh_token(
+        self, refresh_token: str, scopes: Sequence[str], resource: str | None
+    ) -> OAuthToken:
+        """Exchange a refresh token.
+
+        Raises:
+            TokenError: the server refuses it.
+            Unavailable: the server does not answer.
+        """
+        scope = {"scope": " ".join(scopes)} if scopes else {}
+        return await self._request_token(
+            {
+                "grant_type": "refresh_token",
+                "refresh_token": refresh_token,
+                **scope,
+                **self._target(resource),
+            }
+        )
+
+    def _target(self, resource: str | None) -> dict[str, str]:
+        target = {"resource": resource, "audience": self._audience}
+        return {name: value for name, value in target.items() if value is not None}
+
+    async def _request_token(self, form: dict[str, str]) -> OAuthToken:
+        metadata = await self.fetch_metadata()
+        headers, identification = self._identify(metadata)
+        body = bytearray()
+        try:
+            async with self._session.stream(
+                "POST",
+                metadata.token_endpoint,
+                data=form | identification,
+                headers={"accept": "application/json", "accept-encoding": "identity", **headers},
+                timeout=_TIMEOUT_SECONDS,
+                follow_redirects=False,
+            ) as response:
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > _MAX_ANSWER_BYTES:
+                        break
+        except httpx2.HTTPError as error:
+            log.warning("sign_in.token_endpoint_failed", error=type(error).__name__)
+            raise Unavailable(
+                f"The authorization server {self.issuer}", retry_after=_RETRY_AFTER
+            ) from None
+        return self._read_token(response.status_code, bytes(body[:_MAX_ANSWER_BYTES]))
+
+    def _identify(self, metadata: UpstreamMetadata) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the headers and the form fields that say which application this is."""
+        client_id, secret = self.application.client_id, self.application.client_secret
+        if secret is None:
+            return {}, {"client_id": client_id}
+        if "client_secret_basic" in metadata.token_endpoint_auth_methods_supported:
+            pair = f"{quote(client_id, safe='')}:{quote(secret.reveal(), safe='')}"
+            return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}, {}
+        return {}, {"client_id": client_id, "client_secret": secret.reveal()}
+
+    def _read_token(self, status: int, body: bytes) -> OAuthToken:
+        if status == HTTPStatus.OK:
+            try:
+                return OAuthToken.model_validate_json(body)
+            except ValidationError:
+                log.warning("sign_in.token_unreadable", issuer=self.issuer)
+                raise Unavailable(f"The authorization server {self.issuer}") from None
+        try:
+            answer = _ErrorAnswer.model_validate_json(body)
+        except ValidationError:
+            answer = _ErrorAnswer()
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or not answer.error:
+            log.warning("sign_in.token_endpoint_failed", status=status)
+            raise Unavailable(f"The authorization server {self.issuer}", retry_after=_RETRY_AFTER)
+        log.warning("sign_in.token_refused", issuer=self.issuer, error=answer.error[:100])
+        # `invalid_client` is about our application: the client that asks could not mend it.
+        if answer.error == "invalid_client":
+            raise Unavailable(f"The authorization server {self.issuer}")
+        code: Any = answer.error if answer.error in _TOKEN_ERROR_CODES else "invalid_grant"
+        raise TokenError(code, answer.error_description[:_MAX_DESCRIPTION_CHARS] or None)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
