@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     """The audience that its tokens must have; unset: the URL of our MCP endpoint."""
     jwt_jwks_url: str | None = None
     """The URL of its keys; unset: as its metadata says."""
+    jwt_plain_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts of that server that are reached without TLS, on a network of the operator's own."""
     jwt_leeway: Annotated[Duration, Field(le=timedelta(minutes=5))] = timedelta(seconds=30)
     """How far its clock may differ from ours."""
     jwt_scopes: Annotated[dict[Literal["jobs", "inference-api"], _ScopeToken], NoDecode] = {}
@@ -219,19 +221,24 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return {scope: name for scope, _, name in separate}
 
-    @field_validator("required_scopes", mode="before")
+    @field_validator("required_scopes", "jwt_plain_hosts", mode="before")
     @classmethod
-    def _parse_required_scopes(cls, scopes: str | tuple[str, ...]) -> tuple[str, ...]:
-        separate = re.split(r"[\s,]+", scopes.strip()) if isinstance(scopes, str) else scopes
-        return tuple(scope for scope in separate if scope)
+    def _parse_words(cls, words: str | tuple[str, ...]) -> tuple[str, ...]:
+        separate = re.split(r"[\s,]+", words.strip()) if isinstance(words, str) else words
+        return tuple(word for word in separate if word)
 
-    @field_validator("jwt_issuer", "jwt_jwks_url")
-    @classmethod
-    def _check_jwt_urls_are_secure(cls, url: str | None) -> str | None:
-        if url is not None and not is_secure_url(url):
-            message = "write an https:// URL, or http:// on this machine, without user or fragment"
-            raise ValueError(message)
-        return url
+    @model_validator(mode="after")
+    def _check_jwt_urls_are_secure(self) -> Self:
+        for name in ("jwt_issuer", "jwt_jwks_url"):
+            url = getattr(self, name)
+            if url is not None and not is_secure_url(url, plain_hosts=self.jwt_plain_hosts):
+                message = (
+                    f"{_env_name(name)} has to be an https:// URL, or http:// on this machine, "
+                    f"without user or fragment. {_env_name('jwt_plain_hosts')} allows http:// to a "
+                    f"host of your own network"
+                )
+                raise ValueError(message)
+        return self
 
     @field_validator("spaces_url")
     @classmethod

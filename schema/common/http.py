@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Collection
 from datetime import timedelta
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -56,14 +56,20 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise CannotListen(host, port, error) from None
 
 
-def is_secure_url(url: str) -> bool:
-    """Say whether this is HTTPS, or HTTP within this machine, and names no user and no fragment."""
+def is_secure_url(url: str, *, plain_hosts: Collection[str] = ()) -> bool:
+    """Say whether this is HTTPS, or HTTP within this machine, and names no user and no fragment.
+
+    Args:
+        url: of the server.
+        plain_hosts: other hosts that may be reached by HTTP, such as a container's name.
+    """
     try:
         parts = urlsplit(url)
         is_loopback = _is_loopback(parts)
     except ValueError:
         return False
-    is_protected = parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
+    may_be_plain = is_loopback or parts.hostname in plain_hosts
+    is_protected = parts.scheme == "https" or (parts.scheme == "http" and may_be_plain)
     is_plain = "@" not in parts.netloc and not parts.fragment
     return is_protected and is_plain and bool(parts.hostname)
 

@@ -110,7 +110,7 @@ class IssuerMetadataClient:
             metadata = _MetadataDocument.model_validate_json(document)
         except ValidationError:
             raise IssuerMetadataError(f"{url} names no jwks_uri") from None
-        if not is_secure_url(metadata.jwks_uri):
+        if not is_trusted_endpoint(metadata.jwks_uri, self._issuer):
             raise IssuerMetadataError(
                 f"{url} has its keys at {metadata.jwks_uri!r}, which is not HTTPS"
             )
@@ -136,6 +136,16 @@ class IssuerMetadataClient:
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise IssuerMetadataError(f"{url}: {type(error).__name__}") from error
         return bytes(body)
+
+
+def is_trusted_endpoint(url: str, issuer: str) -> bool:
+    """Say whether a URL in the metadata of an issuer is secure.
+
+    An issuer without TLS, which the operator has allowed, may name others of its own host.
+    """
+    own = urlsplit(issuer)
+    plain_hosts = [own.hostname] if own.scheme == "http" and own.hostname else []
+    return is_secure_url(url, plain_hosts=plain_hosts)
 
 
 def _metadata_urls(issuer: str) -> list[str]:

@@ -153,6 +153,20 @@ def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
     assert Settings.from_env().token_audiences == ("api://holdfast",)
 
 
+def test_http_is_allowed_to_a_host_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a compose file, where a server has the name of its container and no certificate."""
+    monkeypatch.setenv("HOLDFAST_JWT_ISSUER", "http://authgent:8080")
+    with pytest.raises(Invalid, match="HOLDFAST_JWT_PLAIN_HOSTS allows http://"):
+        Settings.from_env()
+
+    monkeypatch.setenv("HOLDFAST_JWT_PLAIN_HOSTS", "keycloak, authgent")
+    assert Settings.from_env().jwt_issuer == "http://authgent:8080"
+
+    monkeypatch.setenv("HOLDFAST_JWT_JWKS_URL", "http://authgent.evil.example/jwks")
+    with pytest.raises(Invalid, match="HOLDFAST_JWT_JWKS_URL has to be"):
+        Settings.from_env()
+
+
 def test_metadata_are_written_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the server would, which left them out."""
     document = '{"token_endpoint_auth_methods_supported": ["client_secret_post"]}'

@@ -17,8 +17,11 @@ from pydantic import BaseModel, ValidationError
 from schema.accounts.vault import Secret
 from schema.common.async_cache import AsyncCache, CacheEntry
 from schema.common.errors import Unavailable
-from schema.common.http import is_secure_url
-from service.auth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
+from service.auth.issuer_metadata import (
+    IssuerMetadataClient,
+    IssuerMetadataError,
+    is_trusted_endpoint,
+)
 
 _METADATA_LIFETIME: Final = timedelta(minutes=10)
 _RETRY_AFTER: Final = timedelta(seconds=5)
@@ -131,8 +134,7 @@ class UpstreamServer:
             log.warning("sign_in.metadata_incomplete", issuer=self.issuer, why=str(error))
             raise Unavailable(f"The authorization server {self.issuer}") from None
         for url in (metadata.authorization_endpoint, metadata.token_endpoint):
-            # An issuer of the operator's own network is trusted to have its endpoints there.
-            if not is_secure_url(url) and _origin(url) != _origin(self.issuer):
+            if not is_trusted_endpoint(url, self.issuer):
                 log.warning("sign_in.endpoint_insecure", issuer=self.issuer, url=url)
                 raise Unavailable(f"The authorization server {self.issuer}")
         return metadata
@@ -253,8 +255,3 @@ class UpstreamServer:
             raise Unavailable(f"The authorization server {self.issuer}")
         code: Any = answer.error if answer.error in _TOKEN_ERROR_CODES else "invalid_grant"
         raise TokenError(code, answer.error_description[:_MAX_DESCRIPTION_CHARS] or None)
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc

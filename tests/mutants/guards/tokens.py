@@ -112,7 +112,7 @@ TOKEN_GUARDS: Final = (
         issuer_metadata,
         test_issuer_metadata,
         metadata_is_the_issuers_own=("issuer != self._issuer", "False"),
-        keys_come_untampered=("not is_secure_url(metadata.jwks_uri)", "False"),
+        keys_come_untampered=("not is_trusted_endpoint(metadata.jwks_uri, self._issuer)", "False"),
         moved_keys_are_found=(
             "# The key set may have moved.\n            self._discovered_jwks_url = None",
             "# The key set may have moved.",
@@ -123,6 +123,9 @@ TOKEN_GUARDS: Final = (
         schema_settings,
         test_schema_settings,
         issuer_is_needed=('self.auth == "jwt" and self.jwt_issuer is None', "False"),
-        issuer_comes_untampered=("url is not None and not is_secure_url(url)", "False"),
+        issuer_comes_untampered=(
+            "url is not None and not is_secure_url(url, plain_hosts=self.jwt_plain_hosts)",
+            "False",
+        ),
     ),
 )

@@ -8,7 +8,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from schema.common.errors import Unavailable
-from service.auth.issuer_metadata import IssuerMetadataClient
+from service.auth.issuer_metadata import IssuerMetadataClient, is_trusted_endpoint
 from service.auth.jwks import RETRY_AFTER, JwksCache
 from service.auth.jwt_verifier import JwtVerifier
 from tests.support.oauth.authorization_server import (
@@ -150,3 +150,18 @@ async def test_a_server_that_is_not_there_is_an_outage(
 
     with pytest.raises(Unavailable, match=r"The authorization server http://.* cannot be reached"):
         await authority.verify(authorization_server.issue_token())
+
+
+@pytest.mark.parametrize(
+    ("url", "issuer"),
+    [
+        ("http://authgent:8080/jwks", "https://authgent:8080"),
+        ("http://elsewhere:8080/jwks", "http://authgent:8080"),
+        ("http://authgent.example/jwks", "http://authgent:8080"),
+    ],
+)
+def test_http_is_followed_only_to_the_host_that_the_operator_allowed(url: str, issuer: str) -> None:
+    """Whoever is between us and that address would choose the keys."""
+    assert not is_trusted_endpoint(url, issuer)
+    assert is_trusted_endpoint(url.replace("http:", "https:"), issuer)
+    assert is_trusted_endpoint("http://authgent:9090/jwks", "http://authgent:8080")
