@@ -248,6 +248,9 @@ class Database:
             await connection.execute(self._begin_sql)  # one round trip
             yield
             await connection.execute(_COMMIT)
+        except RoleRefused:  # it has seen nothing, and perhaps may not wait for the disk
+            await _roll_back(connection)
+            raise
         except HoldfastError:
             try:
                 await connection.execute(_REFUSE)

@@ -22,6 +22,17 @@ SELECT relname FROM pg_class
  ORDER BY relname
 """
 
+REVOKE_WAIT = """
+DO $$
+DECLARE
+    signature regprocedure;
+BEGIN
+    FOR signature IN SELECT oid FROM pg_proc WHERE proname = 'pg_logical_emit_message' LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', signature);
+    END LOOP;
+END $$
+"""
+
 
 async def list_tables(tx: Transaction) -> list[str]:
     return [row["relname"] for row in await tx.fetch(SUBJECT_TABLES)]
@@ -253,3 +264,20 @@ async def test_a_login_that_may_not_take_on_its_role_says_so(postgres_url: str) 
         with pytest.raises(RoleRefused, match=DatabaseRole.TENANT):
             async with tenant_transaction(url, None):
                 pass
+
+
+@pytest.mark.parametrize("role", [DatabaseRole.TENANT, DatabaseRole.WORKER])
+async def test_a_role_that_may_not_wait_for_the_disk_says_what_to_grant(
+    database_url: str, role: DatabaseRole
+) -> None:
+    """Or calls would fail now and then, when what they saw is not on the disk yet (ADR 24)."""
+    admin: asyncpg.Connection = await asyncpg.connect(database_url)
+    try:
+        await admin.execute(REVOKE_WAIT)
+    finally:
+        await admin.close()
+
+    async with Database(database_url, application_name="tests", role=role) as database:
+        with pytest.raises(RoleRefused, match=r"pg_logical_emit_message.* grant EXECUTE"):
+            async with database.transaction() as tx:
+                await tx.execute("SELECT 1")
