@@ -312,6 +312,9 @@ async def _connect(
     )
     try:
         yield connection
+    except asyncio.CancelledError:
+        connection.terminate()  # a server that hangs would not let it close
+        raise
     finally:
         await connection.close()
 

@@ -6,7 +6,9 @@ import importlib
 import pkgutil
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import anyio
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -22,6 +24,7 @@ from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.tables import METADATA, TABLES
 from tests.support.database.schema_shape import read_shape
+from tests.support.relay import relay_until
 from tests.support.subjects import ADA_ID
 
 UNINDEXED_FOREIGN_KEYS: Final = """
@@ -234,6 +237,22 @@ async def test_the_revision_is_known_before_and_after(
     async with database.transaction() as tx:
         assert await revisions.read_current_revision(tx) is None
     await asyncio.to_thread(revisions.upgrade_to_revision, database_url)
+
+
+async def test_a_database_that_accepts_and_then_hangs_is_not_called_up_to_date(
+    database_url: str,
+) -> None:
+    """`up` looks before it starts, and would stand still without a word."""
+    server = urlsplit(database_url)
+    assert server.port is not None
+
+    async with relay_until(b"alembic_version", server.port) as port:
+        hanging = server._replace(netloc=server.netloc.replace(f":{server.port}", f":{port}"))
+        with anyio.fail_after(60):
+            seen = await revisions.is_up_to_date(hanging.geturl())
+
+    assert seen is False
+    assert await revisions.is_up_to_date(database_url)
 
 
 async def test_what_a_foreign_key_points_from_is_indexed(database: Database) -> None:
