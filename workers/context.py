@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 import anyio
+import structlog
 
 from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
@@ -25,6 +25,8 @@ from workers.timing import DatabaseClock
 
 _SHUTDOWN_WRITE_SECONDS: Final = 1.5
 """Seconds in which a step that is cut off may hand its rows back."""
+
+log = structlog.stdlib.get_logger()
 
 
 class AutoResetEvent:
@@ -106,6 +108,11 @@ class Worker:
 
         If it cannot be written, another worker takes the rows over when the lease lapses.
         """
-        with suppress(Unavailable), anyio.move_on_after(_SHUTDOWN_WRITE_SECONDS, shield=True):
-            async with self.database.transaction() as tx:
-                await write(tx)
+        with anyio.move_on_after(_SHUTDOWN_WRITE_SECONDS, shield=True):
+            try:
+                async with self.database.transaction() as tx:
+                    await write(tx)
+            except Unavailable as error:
+                log.warning("hand_back.lost", error=str(error))
+            except Exception:  # one that cannot be written must not keep back the others
+                log.exception("hand_back.broken")

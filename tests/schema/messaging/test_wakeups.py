@@ -185,6 +185,31 @@ async def test_a_worker_hears_again_after_redis_was_away(
         workers.cancel_scope.cancel()
 
 
+async def test_a_worker_hears_again_after_an_error_that_is_not_of_redis(
+    breakable_valkey: BreakableValkey, wakeup_sender: wakeups.WakeupSender
+) -> None:
+    """A bug on the way of one wake-up must not make each later job wait for arq."""
+    heard = anyio.Event()
+    errors = [ZeroDivisionError()]
+
+    def fail_once() -> None:
+        if errors:
+            raise errors.pop()
+        heard.set()
+
+    async with anyio.create_task_group() as workers:
+        workers.start_soon(wakeups.receive_wakeups, breakable_valkey.start(), fail_once)
+
+        async def send_again() -> bool:
+            await wakeup_sender.send(HANDLE)
+            return heard.is_set()
+
+        await eventually(send_again, lambda is_heard: is_heard)
+        workers.cancel_scope.cancel()
+
+    assert errors == []
+
+
 async def test_entries_that_nobody_takes_stay_few(
     redis: Redis, wakeup_sender: wakeups.WakeupSender
 ) -> None:

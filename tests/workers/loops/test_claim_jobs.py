@@ -77,10 +77,64 @@ async def read_state(database: Database, job: Job) -> str:
     return status.state
 
 
+async def refuse_to_queue_again(database: Database, job: Job) -> None:
+    """Let Postgres refuse the event of a job that is queued again, as a bug of ours would."""
+    async with database.transaction() as tx:
+        await tx.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'no' USING ERRCODE = 'internal_error'; END $$"
+        )
+        await tx.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON job_event FOR EACH ROW"
+            f" WHEN (NEW.kind = 'rejected' AND NEW.job_id = '{job.id}') EXECUTE FUNCTION refuse()"
+        )
+
+
 async def claim_once(worker: Worker) -> None:
     with anyio.fail_after(20):
         async with anyio.create_task_group() as attempts:
             await ClaimLoop(worker, attempts).claim_due_jobs()
+
+
+async def claim_in_doubt(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claim jobs with a commit whose answer is lost."""
+    begin = worker.database.transaction
+    doubts: list[Any] = []
+
+    @asynccontextmanager
+    async def commit_and_lose_the_answer() -> AsyncGenerator[Transaction]:
+        async with begin() as tx:
+            yield tx
+        if not doubts:
+            doubts.append(tx)
+            raise InDoubt("The database", effect="whether this was done is not known")
+
+    monkeypatch.setattr(worker.database, "transaction", commit_and_lose_the_answer)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as attempts:
+            with pytest.raises(InDoubt):
+                await ClaimLoop(worker, attempts).claim_due_jobs()
+
+
+async def claim_until_cut_off(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claim jobs with a commit whose answer never comes, until the worker is stopped."""
+    begin = worker.database.transaction
+    committed = anyio.Event()
+
+    @asynccontextmanager
+    async def commit_and_never_answer() -> AsyncGenerator[Transaction]:
+        async with begin() as tx:
+            yield tx
+        if not committed.is_set():
+            committed.set()
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(worker.database, "transaction", commit_and_never_answer)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as attempts:
+            attempts.start_soon(ClaimLoop(worker, attempts).claim_due_jobs)
+            await committed.wait()
+            attempts.cancel_scope.cancel()
 
 
 async def test_a_call_is_begun_with_its_claim_and_ended(
@@ -118,25 +172,24 @@ async def test_calls_whose_claim_is_in_doubt_are_queued_again_at_once(
 ) -> None:
     """Nothing was sent. Left to another worker, they would fail as calls that perhaps were."""
     jobs = [await make_job(kind=JobKind.INFERENCE) for _ in range(2)]
-    begin = worker.database.transaction
-    doubts: list[Any] = []
 
-    @asynccontextmanager
-    async def commit_and_lose_the_answer() -> AsyncGenerator[Transaction]:
-        async with begin() as tx:
-            yield tx
-        if not doubts:
-            doubts.append(tx)
-            raise InDoubt("The database", effect="whether this was done is not known")
-
-    monkeypatch.setattr(worker.database, "transaction", commit_and_lose_the_answer)
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as attempts:
-            with pytest.raises(InDoubt):
-                await ClaimLoop(worker, attempts).claim_due_jobs()
+    await claim_in_doubt(worker, monkeypatch)
 
     assert executor.calls == 0
     assert [await read_state(database, job) for job in jobs] == [JobState.QUEUED] * 2
+
+
+async def test_a_claim_in_doubt_that_cannot_be_handed_back_ends_nothing_else(
+    worker: Worker, database: Database, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All loops of the worker run beside it; the lease of that one job will lapse."""
+    bad, good = [await make_job(kind=JobKind.INFERENCE) for _ in range(2)]
+    await refuse_to_queue_again(database, bad)
+
+    await claim_in_doubt(worker, monkeypatch)
+
+    assert await read_state(database, bad) == JobState.RUNNING
+    assert await read_state(database, good) == JobState.QUEUED
 
 
 async def test_calls_whose_claim_is_cut_off_are_queued_again(
@@ -148,23 +201,21 @@ async def test_calls_whose_claim_is_cut_off_are_queued_again(
 ) -> None:
     """A worker that is stopped at that moment knows that nothing was sent; no other one can."""
     job = await make_job(kind=JobKind.INFERENCE)
-    begin = worker.database.transaction
-    committed = anyio.Event()
 
-    @asynccontextmanager
-    async def commit_and_never_answer() -> AsyncGenerator[Transaction]:
-        async with begin() as tx:
-            yield tx
-        if not committed.is_set():
-            committed.set()
-            await anyio.sleep_forever()
-
-    monkeypatch.setattr(worker.database, "transaction", commit_and_never_answer)
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as attempts:
-            attempts.start_soon(ClaimLoop(worker, attempts).claim_due_jobs)
-            await committed.wait()
-            attempts.cancel_scope.cancel()
+    await claim_until_cut_off(worker, monkeypatch)
 
     assert executor.calls == 0
     assert await read_state(database, job) == JobState.QUEUED
+
+
+async def test_a_claim_that_cannot_be_handed_back_keeps_back_no_other(
+    worker: Worker, database: Database, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is stopped has a second and a half for each, and an error in one of them."""
+    bad, good = [await make_job(kind=JobKind.INFERENCE) for _ in range(2)]
+    await refuse_to_queue_again(database, bad)
+
+    await claim_until_cut_off(worker, monkeypatch)
+
+    assert await read_state(database, bad) == JobState.RUNNING
+    assert await read_state(database, good) == JobState.QUEUED
