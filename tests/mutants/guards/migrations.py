@@ -37,6 +37,11 @@ MIGRATION_GUARDS: Final = (
             "return self.compatible_from in known_revisions()",
             "return True",
         ),
+        look_at_a_database_that_hangs_ends=(
+            "asyncio.timeout(2 * _GLANCE_TIMEOUT.total_seconds())",
+            "asyncio.timeout(None)",
+        ),
+        connection_that_hangs_is_dropped=("        connection.terminate()", "        pass"),
     ),
     *mutants_in_file(
         _GUARDS,

@@ -7,7 +7,12 @@ from schema.artifacts import files, log_store
 from schema.db import database, grouped_writes
 from schema.jobs import deadlines, lifecycle, run_end, run_launch, work_queues
 from tests.mutants.mutant import mutants_in_file
-from tests.schema.accounts import test_credentials, test_operator_actions
+from tests.schema.accounts import (
+    test_credentials,
+    test_operator_actions,
+    test_refused_tokens,
+    test_row_security,
+)
 from tests.schema.artifacts import test_files, test_log_store
 from tests.schema.db import test_durability, test_grouped_writes
 from tests.schema.jobs import (
@@ -371,6 +376,24 @@ TRANSITION_GUARDS: Final = (
             "       THEN NULL END",
         ),
         refusal_waits_for_the_disk=('f"ROLLBACK; {_WAIT_FOR_DISK}"', '"ROLLBACK"'),
+    ),
+    *mutants_in_file(
+        database,
+        test_row_security,
+        role_that_may_not_wait_is_noticed=('if not row["may_wait_for_disk"]:', "if False:"),
+        refused_role_is_told_why=(
+            "except RoleRefused:  # it has seen",
+            "except ImportError:  # it has seen",
+        ),
+    ),
+    # Locks are taken in one order: job, run, subject, credential.
+    *mutants_in_file(
+        credentials,
+        test_refused_tokens,
+        subject_is_locked_before_its_token=(
+            "WHERE subject_id = (SELECT id FROM locked)\n       AND version = $2",
+            "WHERE subject_id = $1\n       AND version = $2",
+        ),
     ),
     *mutants_in_file(
         grouped_writes,

@@ -8,6 +8,7 @@ from schema.jobs import run_launch, work_queues
 from schema.messaging import wakeups
 from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
+from tests.schema.accounts import test_refused_tokens
 from tests.schema.common.process import test_shutdown
 from tests.schema.messaging import test_wakeups
 from tests.service.mcp.tools import test_jobs as test_tool_jobs
@@ -23,7 +24,7 @@ from tests.workers.loops import (
     test_reconcile_runs,
     test_young_runs,
 )
-from workers import timing
+from workers import context, timing
 from workers.attempts import run as attempt_run
 from workers.executors import hub_job
 from workers.loops import claim_jobs, engine, poll_runs, reconcile_runs
@@ -52,6 +53,18 @@ WORKER_GUARDS: Final = (
         what_was_sent_is_handed_back_as_unclear=(
             "outcome = Unknown(_STOPPED_MESSAGE)",
             "outcome = outcome",
+        ),
+    ),
+    *mutants_in_file(
+        attempt_run,
+        test_refused_tokens,
+        job_is_locked_before_its_token_is_refused=(
+            "            # In the order of locks: job, run, subject.\n",
+            (
+                "            await credentials.mark_credential_refused(\n"
+                "                tx, claim.subject_id, version=credential.version\n"
+                "            )\n"
+            ),
         ),
     ),
     *mutants_in_file(
@@ -184,6 +197,10 @@ WORKER_GUARDS: Final = (
             "            pipe.ltrim(list_name(), -_MAX_LIST_LENGTH, -1)\n",
             "",
         ),
+        worker_hears_again_after_a_bug=(
+            "except Exception:  # the worker goes on",
+            "except ImportError:  # the worker goes on",
+        ),
     ),
     *mutants_in_file(
         claim_jobs,
@@ -197,5 +214,17 @@ WORKER_GUARDS: Final = (
             "                pass\n",
         ),
         call_without_token_is_not_begun=(" if claim.sealed_token is not None]", "]"),
+        claim_that_is_lost_ends_no_loop=(
+            "except Exception:  # it must not end the loops",
+            "except ImportError:  # it must not end the loops",
+        ),
+    ),
+    *mutants_in_file(
+        context,
+        test_claim_jobs,
+        lost_hand_back_keeps_back_no_other=(
+            "except Exception:  # one that cannot be written",
+            "except ImportError:  # one that cannot be written",
+        ),
     ),
 )

@@ -1,0 +1,91 @@
+"""A token is refused while others work on the rows of its subject: nobody ends as a deadlock.
+
+In each test the second transaction comes while the first one waits. Where one of them locks its
+rows in another order than job, run, subject, credential, each waits for the other from then on.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import cast
+
+import pytest
+
+from schema.accounts import credentials
+from schema.accounts.credentials import DecryptedToken
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database, Transaction
+from schema.jobs.tables import JobState
+from schema.settings import Settings
+from tests.support.database.lock_waits import run_in_turn_at_lock
+from tests.support.factories import ClaimFactory, JobFactory
+from workers.attempts.run import record_lost_call, record_outcome
+from workers.context import Worker
+from workers.executor import Executor, TokenRejected
+from workers.hub.client import HubJobsClient
+
+LOCK_CREDENTIAL = "SELECT FROM credential FOR UPDATE"
+LOCK_SUBJECT = "SELECT FROM subject FOR UPDATE"
+
+
+@pytest.fixture
+def worker(database: Database, vault: Vault, make_settings: Callable[..., Settings]) -> Worker:
+    return Worker(
+        name="w1",
+        settings=make_settings(),
+        database=database,
+        vault=vault,
+        hub=cast("HubJobsClient", None),  # these tests never speak to the Hub
+        executors={},
+    )
+
+
+async def test_a_token_is_brought_while_the_old_one_is_refused(
+    database: Database, vault: Vault, ada_id: str
+) -> None:
+    """The new token counts, whoever came first, and holds nobody."""
+
+    async def bring(tx: Transaction) -> None:
+        await credentials.save_credential(
+            tx, vault, subject_id=ada_id, name="ada", token=Secret("hf_new"), expires_at=None
+        )
+
+    async def refuse(tx: Transaction) -> None:
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
+
+    await run_in_turn_at_lock(database, LOCK_CREDENTIAL, refuse, bring)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") is None
+        token = await credentials.load_token(tx, vault, ada_id)
+    assert token is not None
+    assert token.token.reveal() == "hf_new"
+
+
+async def test_a_refusal_is_recorded_while_another_worker_takes_its_run_over(
+    database: Database, worker: Worker, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """The worker was held up past its lease, and its late 401 comes at that moment."""
+    job = await make_job()
+    (claim,) = await claim_jobs(lease=timedelta(0))
+    credential = DecryptedToken(Secret("hf_ada"), 1)
+
+    async def refuse(tx: Transaction) -> None:
+        await record_outcome(
+            tx,
+            worker=worker,
+            executor=cast("Executor", None),  # not looked at for this outcome
+            claim=claim,
+            credential=credential,
+            outcome=TokenRejected("401"),
+        )
+
+    async def take_over(tx: Transaction) -> None:
+        await record_lost_call(
+            tx, claim.run_id, may_repeat=True, message="lapsed", worker="w2", only_if_lapsed=True
+        )
+
+    await run_in_turn_at_lock(database, LOCK_SUBJECT, refuse, take_over)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
+        assert await tx.fetchval("SELECT state FROM job WHERE id = $1", job.id) == JobState.QUEUED
