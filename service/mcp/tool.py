@@ -8,6 +8,7 @@ a tool is called with, and an exception that leaves a tool arrives as the `__cau
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import cache
 from inspect import cleandoc
 from types import UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
@@ -313,18 +314,28 @@ class _ToolFuncMetadata(FuncMetadata):
         An argument that may be a text keeps its text: the SDK would unpack a prompt such as
         `"null"` or `'["a"]'`. A client that fills in every argument writes null for nothing.
         """
-        unpacked = super().pre_parse_json(data)
-        fields = self.arg_model.model_fields
-        for name, value in data.items():
-            if name not in fields or not isinstance(value, str):
-                continue
-            if str in _accepted_types(fields[name].annotation):
-                unpacked[name] = value
+        fields, text_fields = self.arg_model.model_fields, _text_fields(self.arg_model)
+        packed = {
+            name: value
+            for name, value in data.items()
+            if isinstance(value, str) and name not in text_fields
+        }
+        unpacked = data | super().pre_parse_json(packed) if packed else data
         return {
             name: value
             for name, value in unpacked.items()
             if value is not None or name not in fields
         }
+
+
+@cache
+def _text_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the fields that may be a text."""
+    return frozenset(
+        name
+        for name, field in model.model_fields.items()
+        if str in _accepted_types(field.annotation)
+    )
 
 
 def _accepted_types(annotation: object) -> set[object]:
