@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.common.name_matching import did_you_mean
 from schema.common.text import format_count, quote_value, truncate
-from schema.specs.inputs.file_argument import FILE_ARGUMENT_EXAMPLES, parse_file_argument
+from schema.hub.gradio_shapes import ValueShape
 
 _DEFAULT_ENDPOINT: Final = "/predict"
 _MAX_TEXT_CHARS: Final = 400
@@ -48,13 +48,19 @@ class Parameter(GradioModel):
     @property
     def takes_files(self) -> bool:
         """Whether its value is a file, or contains one."""
-        return "gradio.FileData" in json.dumps(self.shape)
+        return self._shape.has_files
+
+    @property
+    def _shape(self) -> ValueShape:
+        return ValueShape(self.shape)
 
     @property
     def type_label(self) -> str:
         """The type to pass, in a few words."""
-        if self.takes_files:
-            return "file" if self.shape.get("type") != "array" else "list of files"
+        if self._shape.is_file:
+            return "file"
+        if self._shape.is_list_of_files:
+            return "list of files"
         return truncate(
             self.python_type.type or str(self.shape.get("type") or "any"), _MAX_VALUE_CHARS
         )
@@ -62,13 +68,15 @@ class Parameter(GradioModel):
     @property
     def example_value(self) -> Any:
         """A value that fits."""
-        if not self.takes_files:
-            return self.example
-        return (
-            [FILE_ARGUMENT_EXAMPLES[0]]
-            if self.shape.get("type") == "array"
-            else FILE_ARGUMENT_EXAMPLES[0]
-        )
+        return self._shape.show_file_arguments(self.example)
+
+    def parse_files(self, value: JsonValue) -> Any:
+        """Return a value with each file in it as a `FileArgument`.
+
+        Raises:
+            ValueError: where a file has to be is something else.
+        """
+        return self._shape.parse_files(value)
 
     @property
     def signature(self) -> str:
@@ -213,18 +221,10 @@ def _name_arguments(
 
 
 def _parse_files(parameter: Parameter, value: JsonValue) -> Any:
-    """Replace each file argument in a value, at any depth."""
     try:
-        file = parse_file_argument(value)
+        return parameter.parse_files(value)
     except ValueError as error:
         raise InvalidCall(f"cannot take {parameter.name}: {error}") from None
-    if file is not None:
-        return file
-    if isinstance(value, list):
-        return [_parse_files(parameter, item) for item in value]
-    if isinstance(value, dict):
-        return {name: _parse_files(parameter, item) for name, item in value.items()}
-    return value
 
 
 def _expect_type(parameter: Parameter, value: JsonValue) -> JsonValue:

@@ -4,6 +4,7 @@ A worker fetches the URL when it makes the call. A path is never accepted: no fi
 on this machine.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -54,6 +55,18 @@ def parse_file_argument(value: JsonValue) -> FileArgument | None:
     if isinstance(encoded, str) and url is None:
         return FileArgument(safe_file_name(name or "file"), None, _decode_base64(encoded))
     raise _invalid_file("it needs either url or base64")
+
+
+def expect_file_argument(value: JsonValue) -> FileArgument:
+    """Parse what has to be a file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    file = parse_file_argument(value)
+    if file is None:
+        raise _invalid_file(f"{quote_value(json.dumps(value))} is no file")
+    return file
 
 
 def _from_url(url: str, name: str | None) -> FileArgument:
