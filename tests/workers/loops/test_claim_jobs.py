@@ -91,7 +91,7 @@ async def refuse_to_queue_again(database: Database, job: Job) -> None:
 
 
 async def claim_once(worker: Worker) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as attempts:
             await ClaimLoop(worker, attempts).claim_due_jobs()
 
@@ -110,7 +110,7 @@ async def claim_in_doubt(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Non
             raise InDoubt("The database", effect="whether this was done is not known")
 
     monkeypatch.setattr(worker.database, "transaction", commit_and_lose_the_answer)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as attempts:
             with pytest.raises(InDoubt):
                 await ClaimLoop(worker, attempts).claim_due_jobs()
@@ -130,7 +130,7 @@ async def claim_until_cut_off(worker: Worker, monkeypatch: pytest.MonkeyPatch) -
             await anyio.sleep_forever()
 
     monkeypatch.setattr(worker.database, "transaction", commit_and_never_answer)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as attempts:
             attempts.start_soon(ClaimLoop(worker, attempts).claim_due_jobs)
             await committed.wait()
