@@ -341,6 +341,7 @@ async def test_whoami_tells_what_a_token_allows_and_lacks(
         "token_expires_at": None,
         "scopes": ["jobs"],
         "missing_scopes": ["contribute-repos", "inference-api", "read-repos"],
+        "sign_in": None,
         "namespaces": ["ada", "acme"],
         "more_namespaces": 0,
         "hold": None,
