@@ -1,10 +1,13 @@
-"""Our commands as processes of their own, for the length of a block."""
+"""Commands as processes of their own."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from tests.support.paths import REPOSITORY
 
@@ -35,6 +38,33 @@ def run_program(
     finally:
         process.kill()
         process.wait()
+
+
+def run_for_result(
+    command: list[str], *, timeout: timedelta, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run a program to its end; return the JSON object that is the last line of its output.
+
+    Args:
+        environment: the whole environment of the process; None is that of this one.
+
+    Raises:
+        RuntimeError: it failed; the message has the end of what it wrote.
+        subprocess.TimeoutExpired: it took longer, and was killed.
+    """
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=timeout.total_seconds(),
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed.\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
 
 
 def _start(

@@ -13,9 +13,7 @@ import anyio
 import asyncpg
 from redis.asyncio import Redis
 
-from schema.accounts import credentials
 from schema.accounts.row_security import DatabaseRole, act_as_subject
-from schema.accounts.vault import Secret
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.db.database import Database
@@ -28,7 +26,12 @@ from tests.bench.holdfast_queue import NoopExecutor
 from tests.bench.scenario import BenchRun, Size
 from tests.bench.scenarios.finishing_hub import FinishingHub, run_finishing_hub
 from tests.bench.scenarios.observation import RUNS_PER_GROUP, fill_open_runs, measure_pass
-from tests.bench.scenarios.servers import APPLICATION_NAME, BenchServers, run_servers
+from tests.bench.scenarios.servers import (
+    APPLICATION_NAME,
+    BenchServers,
+    lend_tokens,
+    run_servers,
+)
 from tests.bench.scenarios.simulated_hub import run_simulated_hub
 from tests.bench.scenarios.table_growth import ServerReading, TableMeter, TableSize
 from tests.support.polling import eventually
@@ -94,21 +97,9 @@ class JobLoad:
 
     async def lend_tokens(self) -> None:
         """Give each subject a token, once."""
-        vault = self._servers.make_vault()
-        async with (
-            self._open_database(_WORKER, DatabaseRole.WORKER) as database,
-            database.transaction() as tx,
-        ):
-            for number in range(_SUBJECTS):
-                subject = f"subject-{number}"
-                await credentials.save_credential(
-                    tx,
-                    vault,
-                    subject_id=subject,
-                    name=subject,
-                    token=Secret(f"hf_{subject}"),
-                    expires_at=None,
-                )
+        subject_ids = [f"subject-{number}" for number in range(_SUBJECTS)]
+        async with self._open_database(_WORKER, DatabaseRole.WORKER) as database:
+            await lend_tokens(database, self._servers.make_vault(), subject_ids)
 
     async def submit(self, count: int) -> None:
         """Submit jobs one after the other."""

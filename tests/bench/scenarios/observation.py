@@ -12,15 +12,18 @@ from typing import Final
 
 import asyncpg
 
-from schema.accounts import credentials
 from schema.accounts.row_security import DatabaseRole
-from schema.accounts.vault import Secret
 from schema.common.observability.metrics import HubRequest
 from schema.settings import Settings
 from tests.bench.comparison import Rounds
 from tests.bench.scenario import BenchRun, Size
 from tests.bench.scenarios.filled_tables import without_notices
-from tests.bench.scenarios.servers import APPLICATION_NAME, BenchServers, run_servers
+from tests.bench.scenarios.servers import (
+    APPLICATION_NAME,
+    BenchServers,
+    lend_tokens,
+    run_servers,
+)
 from tests.bench.scenarios.simulated_hub import run_simulated_hub
 from tests.support.polling import eventually
 from workers.context import Worker
@@ -104,20 +107,9 @@ async def fill_open_runs(servers: BenchServers, url: str, groups: int, stage: st
         url: of an empty database.
         groups: how many people have `RUNS_PER_GROUP` of them each.
     """
-    vault = servers.make_vault()
-    async with (
-        servers.open_database(DatabaseRole.WORKER, url=url) as database,
-        database.transaction() as tx,
-    ):
-        for number in range(groups):
-            await credentials.save_credential(
-                tx,
-                vault,
-                subject_id=f"s{number}",
-                name=f"s{number}",
-                token=Secret(f"hf_bench_{number}"),
-                expires_at=None,
-            )
+    subject_ids = [f"s{number}" for number in range(groups)]
+    async with servers.open_database(DatabaseRole.WORKER, url=url) as database:
+        await lend_tokens(database, servers.make_vault(), subject_ids)
     connection = await asyncpg.connect(url)
     try:
         async with without_notices(connection):

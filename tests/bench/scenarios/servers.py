@@ -1,8 +1,8 @@
-"""Servers of one scenario, their settings, and processes of ours on them."""
+"""Servers of one scenario, their settings, the people on them, and processes of ours."""
 
 import asyncio
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Final
 import asyncpg
 import psutil
 
+from schema.accounts import credentials
 from schema.accounts.row_security import DatabaseRole
-from schema.accounts.vault import Vault
+from schema.accounts.vault import Secret, Vault
 from schema.db import revisions
 from schema.db.database import Database
 from service.local.environment import service_environment
@@ -126,6 +127,24 @@ async def _wait_for_heartbeat(servers: BenchServers, pid: int) -> None:
             return row is not None
 
         await eventually(find_heartbeat, bool)
+
+
+async def lend_tokens(database: Database, vault: Vault, subject_ids: Iterable[str]) -> None:
+    """Lend a token of each subject to their jobs, in one transaction.
+
+    Args:
+        database: one in the role of a worker, which acts for everybody.
+    """
+    async with database.transaction() as tx:
+        for subject_id in subject_ids:
+            await credentials.save_credential(
+                tx,
+                vault,
+                subject_id=subject_id,
+                name=subject_id,
+                token=Secret(f"hf_{subject_id}"),
+                expires_at=None,
+            )
 
 
 def read_cpu_seconds(process: psutil.Process) -> float:

@@ -39,7 +39,6 @@ from tests.support.database.statement_counter import CountingTenantDatabase
 
 _SUBJECT_COUNT: Final = 20
 _IDLE_SECONDS: Final = 3.0
-_SETTLE_SECONDS: Final = 0.2
 
 
 async def queue_jobs(database: Database, count: int) -> dict[UUID, str]:
@@ -71,7 +70,8 @@ class Waiters:
         self._watch = watch
         self._database = database
         self._count = count
-        self.waiting = 0
+        self._waiting = 0
+        self.all_waiting = anyio.Event()
         self.changed_at: dict[UUID, float] = {}
         self.durations: list[float] = []
         """In seconds."""
@@ -81,7 +81,9 @@ class Waiters:
         """Wait for a job, and read it when it has changed."""
         with self._watch.watch_jobs(subject_id, [job_id]) as changed:
             changed.set_seen({job_id: JobVersion(1, None)})
-            self.waiting += 1
+            self._waiting += 1
+            if self._waiting == self._count:
+                self.all_waiting.set()
             await changed.wait_for_change()
             async with self._database.as_subject(subject_id) as (tx, _):
                 await job_queries.get_job_statuses(tx, subject_id, [job_id])
@@ -114,8 +116,7 @@ async def measure_latency(
         for number in range(waiter_count):
             job_id = job_ids[number % job_count]
             calls.start_soon(waiters.wait, job_id, jobs[job_id])
-        while waiters.waiting < waiter_count:  # noqa: ASYNC110  # each of them counts itself
-            await anyio.sleep(_SETTLE_SECONDS)
+        await waiters.all_waiting.wait()
         memory = _read_memory() - memory_before
         measures["kilobytes_per_waiter"] = memory / 1000 / waiter_count
         await anyio.sleep(1)  # until their first looks are over

@@ -1,19 +1,18 @@
 """The scenario of the waiters: many calls of one process that wait for a change of a few jobs."""
 
-import json
-import subprocess
 import sys
+from datetime import timedelta
 from typing import Final
 
 from tests.bench.comparison import Rounds, collect
 from tests.bench.scenario import BenchRun, Size
 from tests.bench.scenarios import wait_latency
-from tests.support.paths import REPOSITORY
+from tests.support.programs import run_for_result
 
 _WAITERS: Final = {Size.TINY: (20, 100), Size.QUICK: (1000, 5000), Size.FULL: (1000, 5000)}
 _JOBS: Final = {Size.TINY: 10, Size.QUICK: 200, Size.FULL: 200}
 _ROUNDS: Final = {Size.TINY: 1, Size.QUICK: 1, Size.FULL: 3}
-_TIMEOUT_SECONDS: Final = 180
+_TIMEOUT: Final = timedelta(minutes=3)
 
 
 def measure_waiters(run: BenchRun) -> Rounds:
@@ -33,15 +32,4 @@ def measure_waiters(run: BenchRun) -> Rounds:
 
 def _measure(waiters: int, jobs: int) -> dict[str, float]:
     options = ["--waiters", str(waiters), "--jobs", str(jobs)]
-    done = subprocess.run(
-        [sys.executable, "-m", wait_latency.__name__, *options],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"The waiters failed.\n{done.stderr[-2000:]}")
-    measures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return measures
+    return run_for_result([sys.executable, "-m", wait_latency.__name__, *options], timeout=_TIMEOUT)
