@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-EVENTS_PER_JOB: Final = 5
+EVENTS_PER_JOB: Final = 10
 RARE_LABEL: Final = {"kept": "yes"}
 """Of `RARE_JOBS` of the jobs, however many there are."""
 RARE_JOBS: Final = 10
@@ -42,14 +42,17 @@ INSERT INTO job_payload (job_id, spec, result)
 SELECT id, '{"image": "python:3.12", "command": ["true"], "timeout": 1800}', NULL
   FROM job WHERE id = ANY($1)
 """,
-    """
+    f"""
 INSERT INTO job_event (job_id, version, kind, state, actor, at)
-SELECT id, event.version, event.kind, event.state, 'bench', created_at
-  FROM job,
-       (VALUES (1, 'created', 'queued'), (2, 'claimed', 'launching'), (3, 'bound', 'running'),
-               (4, 'stage', 'running'), (5, 'ended', 'succeeded')) AS event (version, kind, state)
+SELECT id, number,
+       CASE number WHEN 1 THEN 'created' WHEN 2 THEN 'claimed' WHEN 3 THEN 'bound'
+                   WHEN {EVENTS_PER_JOB} THEN 'ended' ELSE 'progressed' END,
+       CASE number WHEN 1 THEN 'queued' WHEN 2 THEN 'launching'
+                   WHEN {EVENTS_PER_JOB} THEN 'succeeded' ELSE 'running' END,
+       'bench', created_at
+  FROM job, generate_series(1, {EVENTS_PER_JOB}) AS number
  WHERE id = ANY($1)
-""",
+""",  # noqa: S608  # our own number
     """
 INSERT INTO job_cost (job_id, subject_id, month, price_micro_usd, ceiling_micro_usd,
                       held_micro_usd, spent_micro_usd)

@@ -1,6 +1,6 @@
 """The scenario of growth: the same reads and claims beside few and beside many finished jobs.
 
-Both databases are on one server. Every operation is measured in one and then in the other, and the
+All databases are on one server. Every operation is measured in one and then in the next, and the
 order is reversed in every other round.
 """
 
@@ -23,21 +23,34 @@ from schema.jobs.tables import Reason
 from service.database import TenantDatabase
 from tests.bench.comparison import Rounds, collect
 from tests.bench.scenario import BenchRun, Size
-from tests.bench.scenarios.filled_tables import RARE_JOBS, RARE_LABEL, fill_finished_jobs
+from tests.bench.scenarios.filled_tables import (
+    EVENTS_PER_JOB,
+    RARE_JOBS,
+    RARE_LABEL,
+    fill_finished_jobs,
+)
 from tests.bench.scenarios.servers import BenchServers, run_servers
 
-_FEW_JOBS: Final = 1000
-_MANY_JOBS: Final = {Size.TINY: 2000, Size.QUICK: 100_000, Size.FULL: 1_000_000}
+_FINISHED_JOBS: Final = {
+    Size.TINY: (1000, 10_000),
+    Size.QUICK: (1000, 100_000),
+    Size.FULL: (1000, 10_000, 100_000, 1_000_000),
+}
+"""Of each database; the largest of all has ten million events."""
 _CALLS: Final = {Size.TINY: 5, Size.QUICK: 200, Size.FULL: 500}
 _MAX_SECONDS: Final = 4.0
 """After so long an operation has shown what it takes, however few calls that were."""
 _SUBJECT: Final = "bench"
+_READ_JOBS: Final = 10_000
+"""At most so many different jobs have their status read."""
+_MAX_OPEN_JOBS: Final = 1000
 _KIND: Final = "noop"
 """Of the jobs that are claimed; no executor has it."""
 _LIST_LIMIT: Final = 20
 _AGE: Final = timedelta(days=20)
 _LEASE: Final = timedelta(seconds=90)
 
+_CHOOSE_JOBS: Final = "SELECT id FROM job ORDER BY random() LIMIT $1"
 _ANY_JOB: Final = JobFilter(workspace_id=None, states=None, kind=None, labels={})
 _LABELLED_JOB: Final = JobFilter(workspace_id=None, states=None, kind=None, labels=RARE_LABEL)
 
@@ -92,7 +105,7 @@ class FilledDatabase:
                 title="a job",
                 spec={"number": self._submitted},
                 labels={},
-                max_open_jobs=_FEW_JOBS,
+                max_open_jobs=_MAX_OPEN_JOBS,
             )
         started_at = time.perf_counter()
         async with self._worker.transaction() as tx:
@@ -108,18 +121,15 @@ class FilledDatabase:
 
 
 def measure_growth(run: BenchRun) -> Rounds:
-    """Fill two databases, and measure the same in both."""
+    """Fill some databases, and measure the same in all."""
     with run_servers(run.folder) as servers:
-        urls: dict[str, str] = {}
-        for name, count in (
-            (f"{_FEW_JOBS:,} finished jobs", _FEW_JOBS),
-            ("many finished jobs", _MANY_JOBS[run.size]),
-        ):
+        urls: dict[int, str] = {}
+        for count in _FINISHED_JOBS[run.size]:
             run.report(f"filling the tables with {count:,} jobs")
-            urls[name] = servers.create_database(f"bench_{count}")
+            urls[count] = servers.create_database(f"bench_{count}")
             asyncio.run(
                 fill_finished_jobs(
-                    urls[name],
+                    urls[count],
                     subject_id=_SUBJECT,
                     count=count,
                     oldest=_AGE,
@@ -129,24 +139,27 @@ def measure_growth(run: BenchRun) -> Rounds:
         return asyncio.run(_measure_rounds(run, servers, urls))
 
 
-async def _measure_rounds(run: BenchRun, servers: BenchServers, urls: dict[str, str]) -> Rounds:
+async def _measure_rounds(run: BenchRun, servers: BenchServers, urls: dict[int, str]) -> Rounds:
     results: list[tuple[str, dict[str, float]]] = []
     async with AsyncExitStack() as pools:
-        filled: dict[str, tuple[FilledDatabase, int]] = {}
-        for name, url in urls.items():
+        filled: dict[int, FilledDatabase] = {}
+        for count, url in urls.items():
             tenant, worker = [
                 await pools.enter_async_context(servers.open_database(role, url=url))
                 for role in (DatabaseRole.TENANT, DatabaseRole.WORKER)
             ]
             async with worker.transaction() as tx:
-                job_ids = [row["id"] for row in await tx.fetch("SELECT id FROM job")]
-            filled[name] = FilledDatabase(TenantDatabase(tenant), worker, job_ids), len(job_ids)
+                rows = await tx.fetch(_CHOOSE_JOBS, _READ_JOBS)
+            job_ids = [row["id"] for row in rows]
+            filled[count] = FilledDatabase(TenantDatabase(tenant), worker, job_ids)
         for number in range(run.rounds):
-            for name in sorted(filled, reverse=bool(number % 2)):
+            for count in sorted(filled, reverse=bool(number % 2)):
+                name = f"{count:,} finished jobs"
                 run.report(f"round {number + 1} of {run.rounds}: {name}")
-                database, count = filled[name]
-                measures = await database.measure(_CALLS[run.size])
-                results.append((name, {"jobs": count, **measures}))
+                measures = await filled[count].measure(_CALLS[run.size])
+                results.append(
+                    (name, {"jobs": count, "events": EVENTS_PER_JOB * count, **measures})
+                )
     return collect(results)
 
 

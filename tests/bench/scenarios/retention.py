@@ -13,7 +13,7 @@ from tests.bench.scenario import BenchRun, Size
 from tests.bench.scenarios.filled_tables import fill_finished_jobs
 from tests.bench.scenarios.servers import BenchServers, run_servers
 
-_JOBS: Final = {Size.TINY: 600, Size.QUICK: 20_000, Size.FULL: 200_000}
+_JOBS: Final = {Size.TINY: 600, Size.QUICK: 20_000, Size.FULL: 1_000_000}
 _PERIODS: Final = RetentionPeriods(
     jobs=timedelta(days=30),
     jobs_by_kind={},
