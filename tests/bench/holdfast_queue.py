@@ -22,9 +22,8 @@ import uvloop
 from arq.worker import Worker as ArqWorker
 from redis.exceptions import RedisError
 
-from schema.accounts import credentials
 from schema.accounts.row_security import DatabaseRole, act_as_subject
-from schema.accounts.vault import Secret, Vault
+from schema.accounts.vault import Vault
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.db import revisions
@@ -35,6 +34,7 @@ from schema.jobs.tables import JobState
 from schema.messaging.wakeups import WakeupSender, open_wakeup_sender
 from schema.settings import Settings
 from tests.bench.queue_load import SINK, LoadSize, QueueResult, measure
+from tests.bench.scenarios.servers import lend_tokens
 from workers.context import Worker
 from workers.executor import Completed, ExecutionRequest
 from workers.hub.client import open_hub_jobs_client
@@ -56,7 +56,9 @@ class NoopExecutor:
     kind = "noop"
     is_call = True
     resumes = False
-    slots = _SLOTS
+
+    def __init__(self, slots: int = _SLOTS) -> None:
+        self.slots = slots
 
     async def execute(self, request: ExecutionRequest) -> Completed:
         """Answer at once."""
@@ -67,17 +69,16 @@ class NoopExecutor:
 class HoldfastQueue:
     """The product as a queue of no-op jobs of a few subjects."""
 
+    name = "holdfast"
     drains_while_submitting = False
 
     def __init__(
         self,
-        name: str,
         worker: Worker,
         service_database: Database,
         wakeups: WakeupSender,
         subjects: list[str],
     ) -> None:
-        self.name = name
         self._worker = worker
         self._service_database = service_database
         self._wakeups = wakeups
@@ -156,27 +157,16 @@ async def run_holdfast(subject_count: int, size: LoadSize) -> QueueResult:
         open_wakeup_sender(redis_url) as wakeups,
         open_hub_jobs_client(_NO_HUB, _NO_HUB) as hub,
     ):
-        for subject in subjects:
-            async with service_database.transaction() as tx:
-                await act_as_subject(tx, subject)
-                await credentials.save_credential(
-                    tx,
-                    vault,
-                    subject_id=subject,
-                    name=subject,
-                    token=Secret(f"hf_{subject}"),
-                    expires_at=None,
-                )
+        await lend_tokens(worker_database, vault, subjects)
         worker = Worker(
             name="bench",
             settings=settings,
             database=worker_database,
             vault=vault,
             hub=hub,
-            executors={NoopExecutor.kind: NoopExecutor()},
+            executors={NoopExecutor.kind: NoopExecutor(size.slots or _SLOTS)},
         )
-        name = "holdfast" if subject_count == 1 else f"holdfast, {subject_count} subjects"
-        return await measure(HoldfastQueue(name, worker, service_database, wakeups, subjects), size)
+        return await measure(HoldfastQueue(worker, service_database, wakeups, subjects), size)
 
 
 def _open_database(url: str, role: DatabaseRole) -> Database:

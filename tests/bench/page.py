@@ -21,6 +21,7 @@ _MEASURES: Final = {
     "submits_per_second": "submits per second, 16 callers",
     "ends_per_second": "no-op jobs per second, one worker",
     "wake_p50_ms": "submit to start, waiting worker, median",
+    "wake_p95_ms": "submit to start, waiting worker, 95th percentile",
     "cpu_per_job_ms": "CPU time of the worker per no-op job",
     "calls_per_second": "tool calls per second, 8 connections",
     "p50_ms": "one call over MCP, median",
@@ -46,7 +47,8 @@ Written by `{command}`.
 The machines that measure are noisy, so most targets are a multiple (x) of what a peer, or ours at
 another size, did in the same round: 1.0 is equal, for times less is better, for rates more. The
 others are a limit with a unit. Shown are the median of the rounds and the least and the most; the
-order is reversed in every other round.
+order is reversed in every other round. Beside a target that is not met stands what keeps ours from
+it, where that is known.
 
 Ours does what it does in production: a job, its event, its idempotency key and its reservation in
 one durable transaction; row-level security; the check of the token; a lease for each attempt. The
@@ -97,7 +99,7 @@ def format_row(comparison: Comparison) -> tuple[str, ...]:
         target.requirement,
         target.format_value(comparison.value),
         f"{target.format_value(min(values))} to {target.format_value(max(values))}",
-        "met" if comparison.is_met else "not met",
+        comparison.verdict,
     )
 
 

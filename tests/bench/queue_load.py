@@ -36,38 +36,46 @@ SINK = Sink()
 
 @dataclass(frozen=True)
 class LoadSize:
-    """How much is measured."""
+    """How much is measured; a part with no jobs is left out."""
 
-    sequential: int
+    sequential: int = 0
     """Submits one after the other."""
-    concurrent: int
+    concurrent: int = 0
     """Submits by several callers."""
-    callers: int
-    wakes: int
+    callers: int = 16
+    wakes: int = 0
+    most_pause_seconds: float = 0.05
+    """The longest pause before a wake-up: as long as the interval of a poll that would find it."""
+    slots: int | None = None
+    """How many jobs a worker runs at a time; None for as many as the queue is set up with."""
 
 
 @dataclass
 class QueueResult:
-    """What one queue did in one round; milliseconds, and numbers per second."""
+    """What one queue did in one round, in milliseconds and numbers per second; None: not measured.
 
-    peer: str
-    submit_p50_ms: float = 0.0
-    submit_p95_ms: float = 0.0
-    submits_per_second: float = 0.0
-    ends_per_second: float = 0.0
+    The CPU time of a job is not measured where the worker cannot be told from whoever submits.
+    """
+
+    submit_p50_ms: float | None = None
+    submit_p95_ms: float | None = None
+    submits_per_second: float | None = None
+    ends_per_second: float | None = None
     cpu_per_job_ms: float | None = None
-    wake_p50_ms: float = 0.0
-    wake_p95_ms: float = 0.0
+    wake_p50_ms: float | None = None
+    wake_p95_ms: float | None = None
 
     def print(self) -> None:
-        """Write it as the last line of the program, for whoever has started it."""
-        print(json.dumps(asdict(self)), flush=True)  # noqa: T201
+        """Write what was measured as the last line of the program, for whoever has started it."""
+        measured = {name: value for name, value in asdict(self).items() if value is not None}
+        print(json.dumps(measured), flush=True)  # noqa: T201
 
 
 class Queue(Protocol):
     """A queue under load."""
 
     name: str
+    """For the message of an error."""
     drains_while_submitting: bool
     """Whether its worker cannot be kept from running while jobs are submitted."""
 
@@ -84,43 +92,73 @@ class Queue(Protocol):
         ...
 
 
+Submit = Callable[[str | None], Awaitable[Any]]
+
+
 async def measure(queue: Queue, size: LoadSize) -> QueueResult:
-    """Put the load on a queue that is empty."""
-    result = QueueResult(queue.name)
-    durations = [await _time_ms(queue.submit(None)) for _ in range(size.sequential)]
-    result.submit_p50_ms = statistics.median(durations)
-    result.submit_p95_ms = statistics.quantiles(durations, n=20)[-1]
-    started_at, began_with = time.perf_counter(), SINK.runs
-    await _submit_side_by_side(queue, size)
-    result.submits_per_second = size.concurrent / (time.perf_counter() - started_at)
+    """Put the load on a queue that is empty.
+
+    Raises:
+        RuntimeError: the queue said that nothing is left, and not every job has run.
+    """
+    result = QueueResult()
     total = size.sequential + size.concurrent
-    cpu_before = time.process_time()
-    if not queue.drains_while_submitting:
-        started_at, began_with = time.perf_counter(), SINK.runs
-    await queue.drain(total)
-    result.ends_per_second = (SINK.runs - began_with) / (time.perf_counter() - started_at)
-    if not queue.drains_while_submitting:
-        result.cpu_per_job_ms = (time.process_time() - cpu_before) * 1000 / total
-    wakes = [wake async for wake in _measure_wakes(queue, size.wakes)]
-    result.wake_p50_ms = statistics.median(wakes)
-    result.wake_p95_ms = statistics.quantiles(wakes, n=20)[-1]
+    runs = SINK.runs + total
+    await _measure_sequential_submits(queue.submit, size, result)
+    started_at, began_with = time.perf_counter(), SINK.runs
+    await _measure_concurrent_submits(queue.submit, size, result)
+    if total:
+        cpu_before = time.process_time()
+        if not queue.drains_while_submitting:
+            started_at, began_with = time.perf_counter(), SINK.runs
+        await queue.drain(runs)
+        seconds, cpu = time.perf_counter() - started_at, time.process_time() - cpu_before
+        if SINK.runs < runs:
+            raise RuntimeError(f"{queue.name} left {runs - SINK.runs} of {total} jobs")
+        result.ends_per_second = (SINK.runs - began_with) / seconds
+        if not queue.drains_while_submitting:
+            result.cpu_per_job_ms = cpu * 1000 / total
+    if size.wakes:
+        wakes = [wake async for wake in _measure_wakes(queue, size)]
+        result.wake_p50_ms = statistics.median(wakes)
+        result.wake_p95_ms = statistics.quantiles(wakes, n=20)[-1]
     return result
 
 
-async def _submit_side_by_side(queue: Queue, size: LoadSize) -> None:
+async def measure_submits(submit: Submit, size: LoadSize) -> QueueResult:
+    """Put only the submits of the load on something that nobody reads."""
+    result = QueueResult()
+    await _measure_sequential_submits(submit, size, result)
+    await _measure_concurrent_submits(submit, size, result)
+    return result
+
+
+async def _measure_sequential_submits(submit: Submit, size: LoadSize, result: QueueResult) -> None:
+    if not size.sequential:
+        return
+    durations = [await _time_ms(submit(None)) for _ in range(size.sequential)]
+    result.submit_p50_ms = statistics.median(durations)
+    result.submit_p95_ms = statistics.quantiles(durations, n=20)[-1]
+
+
+async def _measure_concurrent_submits(submit: Submit, size: LoadSize, result: QueueResult) -> None:
+    if not size.concurrent:
+        return
     numbers = iter(range(size.concurrent))
 
     async def call() -> None:
         for _ in numbers:
-            await queue.submit(None)
+            await submit(None)
 
+    started_at = time.perf_counter()
     await asyncio.gather(*(call() for _ in range(size.callers)))
+    result.submits_per_second = size.concurrent / (time.perf_counter() - started_at)
 
 
-async def _measure_wakes(queue: Queue, count: int) -> AsyncIterator[float]:
+async def _measure_wakes(queue: Queue, size: LoadSize) -> AsyncIterator[float]:
     async with queue.run_worker():
         await asyncio.sleep(_SETTLE_SECONDS)  # until the worker has nothing to do but wait
-        for number in range(count):
+        for number in range(size.wakes):
             key = f"wake-{number}"
             started_at = time.perf_counter()
             await queue.submit(key)
@@ -129,13 +167,11 @@ async def _measure_wakes(queue: Queue, count: int) -> AsyncIterator[float]:
                     raise TimeoutError(f"{queue.name} did not run {key}")
                 await asyncio.sleep(_WAKE_POLL_SECONDS)  # between two looks at the sink
             yield (SINK.moments[key] - started_at) * 1000
-            await asyncio.sleep(0.02 + 0.003 * (number % 17))  # so that no poll is in step with us
+            # So that no poll is in step with us.
+            await asyncio.sleep(0.02 + size.most_pause_seconds * (7 * number % 17) / 17)
 
 
 async def _time_ms(action: Awaitable[Any]) -> float:
     started_at = time.perf_counter()
     await action
     return (time.perf_counter() - started_at) * 1000
-
-
-Main = Callable[[LoadSize], Awaitable[QueueResult]]

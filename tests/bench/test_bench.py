@@ -1,7 +1,11 @@
 """The benchmarks' own arithmetic: targets, comparisons, the page, and the command line."""
 
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -9,6 +13,7 @@ from schema.accounts.row_security import DatabaseRole
 from tests.bench import cli
 from tests.bench.comparison import Comparison, Rounds, Target, collect, compare, format_number
 from tests.bench.page import format_row, write_page
+from tests.bench.queue_load import SINK, LoadSize, measure
 from tests.bench.scenario import BenchRun, Scenario, Size
 from tests.bench.scenarios.catalog import SCENARIOS
 from tests.bench.scenarios.filled_tables import (
@@ -21,6 +26,7 @@ from tests.bench.scenarios.observation import RUNS_PER_GROUP, fill_open_runs, me
 from tests.bench.scenarios.retention import prune_all
 from tests.bench.scenarios.servers import BenchServers
 from tests.bench.scenarios.simulated_hub import run_simulated_hub
+from tests.support.programs import run_for_result
 
 RATIO = Target("claim_p50_ms", "ours", "theirs", 1.5)
 RATE = Target("ends_per_second", "ours", "theirs", 2.0, is_rate=True)
@@ -73,6 +79,7 @@ def test_a_target_without_a_measurement_is_left_out(target: Target) -> None:
     """Nobody reads that what was not measured is met."""
     assert compare({}, [target]) == []
     assert compare({"ours": [{"another": 1.0}], "theirs": [{"another": 1.0}]}, [target]) == []
+    assert compare({"theirs": [{target.measure: 1.0}]}, [target]) == []
 
 
 def test_a_row_says_how_the_limit_is_meant() -> None:
@@ -90,6 +97,15 @@ def test_a_row_says_how_the_limit_is_meant() -> None:
         ("≤ +3 ms", "-0.50 ms", "-2.00 ms to +1.00 ms", "met"),
         ("≤ 4 %", "4.50 %", "3.50 % to 250 %", "not met"),
     }
+
+
+def test_a_missed_target_says_what_keeps_ours_from_it() -> None:
+    """Nobody looks for a fault in ours where the floor is another's."""
+    target = Target("cpu_percent", "ours", None, 4, note="the floor of the SDK")
+
+    verdicts = [format_row(Comparison(target, [value]))[-1] for value in (4.0, 4.1)]
+
+    assert verdicts == ["met", "not met: the floor of the SDK"]
 
 
 def test_a_number_has_as_many_digits_as_it_is_worth() -> None:
@@ -148,6 +164,60 @@ def test_rows_with_other_measures_stand_in_a_table_of_their_own(tmp_path: Path) 
 
     page = (tmp_path / "page.md").read_text("utf-8")
     assert "| | bytes |\n|---|---|\n| a job | 10.00 |\n| b job | 4.00 |\n\n| | calls |" in page
+
+
+class FakeQueue:
+    """Runs its jobs in the drain, apart from those that it loses."""
+
+    name = "fake"
+    drains_while_submitting = False
+
+    def __init__(self, lost: int) -> None:
+        self._jobs = -lost
+
+    async def submit(self, key: str | None) -> None:
+        self._jobs += 1
+
+    async def drain(self, runs: int) -> None:
+        for _ in range(self._jobs):
+            SINK.hit(None)
+
+    @asynccontextmanager
+    async def run_worker(self) -> AsyncGenerator[None]:
+        raise AssertionError("no wake-up is to be measured")
+        yield
+
+
+async def test_only_what_the_load_has_is_measured() -> None:
+    """A program that only drains has no time of a single submit, and 0 ms would be a lie."""
+    result = await measure(FakeQueue(lost=0), LoadSize(concurrent=4))
+
+    assert result.ends_per_second is not None
+    assert (result.submit_p50_ms, result.wake_p50_ms) == (None, None)
+
+
+async def test_a_queue_that_leaves_jobs_undone_is_not_measured() -> None:
+    """It would look quick: the jobs of docket had one name once, and were one job."""
+    with pytest.raises(RuntimeError, match="left 3 of 4 jobs"):
+        await measure(FakeQueue(lost=3), LoadSize(sequential=2, concurrent=2))
+
+
+PRINT_TWO_LINES: Final = "print('a warning'); print('{\"jobs\": 3}')"
+
+
+def test_the_result_of_a_program_is_its_last_line() -> None:
+    """Libraries write warnings before it."""
+    command = [sys.executable, "-c", PRINT_TWO_LINES]
+
+    assert run_for_result(command, timeout=timedelta(minutes=1)) == {"jobs": 3}
+
+
+def test_a_program_that_fails_has_no_result_but_a_reason() -> None:
+    """Whatever it had printed before does not count."""
+    command = [sys.executable, "-c", f"{PRINT_TWO_LINES}; raise SystemExit('no room')"]
+
+    with pytest.raises(RuntimeError, match="no room"):
+        run_for_result(command, timeout=timedelta(minutes=1))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

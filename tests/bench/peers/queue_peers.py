@@ -2,6 +2,7 @@
 
 Each is set up as its documentation advises for many short jobs. What a peer keeps of a job is as it
 comes: procrastinate and DBOS keep a row for each, pgqueuer deletes it, arq and docket forget it.
+One is no queue: the bare INSERT of one row, which no durable submit can be quicker than.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from queue_load import SINK, LoadSize, QueueResult, measure
+from queue_load import SINK, LoadSize, QueueResult, measure, measure_submits
 
 POSTGRES = os.environ["BENCH_DATABASE_URL"]
 REDIS = os.environ["BENCH_REDIS_URL"]
@@ -63,7 +64,10 @@ async def run_procrastinate(size: LoadSize) -> QueueResult:
 
     def work(*, wait: bool) -> Awaitable[None]:
         return app.run_worker_async(
-            queues=["bench"], concurrency=SLOTS, wait=wait, install_signal_handlers=False
+            queues=["bench"],
+            concurrency=size.slots or SLOTS,
+            wait=wait,
+            install_signal_handlers=False,
         )
 
     async with app.open_async():
@@ -92,7 +96,7 @@ async def run_pgqueuer(size: LoadSize) -> QueueResult:
             connection = await asyncpg.connect(POSTGRES)
             worker = QueueManager(Queries(AsyncpgDriver(connection)))
 
-            @worker.entrypoint("noop")
+            @worker.entrypoint("noop", concurrency_limit=size.slots or 0)
             async def noop(job: Any) -> None:
                 SINK.hit((job.payload or b"").decode() or None)
 
@@ -127,7 +131,9 @@ async def run_dbos(size: LoadSize) -> QueueResult:
         SINK.hit(key)
 
     DBOS.launch()
-    await DBOS.register_queue_async("bench", polling_interval_sec=POLL_SECONDS)
+    await DBOS.register_queue_async(
+        "bench", polling_interval_sec=POLL_SECONDS, worker_concurrency=size.slots
+    )
 
     async def drain(runs: int) -> None:
         give_up_at = asyncio.get_running_loop().time() + TIMEOUT_SECONDS
@@ -168,7 +174,7 @@ async def run_arq(size: LoadSize) -> QueueResult:
             burst=burst,
             handle_signals=False,
             poll_delay=POLL_SECONDS,
-            max_jobs=SLOTS,
+            max_jobs=size.slots or SLOTS,
             keep_result=0,
             log_results=False,
         )
@@ -178,7 +184,7 @@ async def run_arq(size: LoadSize) -> QueueResult:
             await worker.close()
 
     queue = _PeerQueue(
-        "arq (tuned)",
+        "arq",
         lambda key: pool.enqueue_job("noop", key),
         lambda: work(burst=True),
         lambda: work(burst=False),
@@ -195,20 +201,36 @@ async def run_docket(size: LoadSize) -> QueueResult:
     async with Docket(name="bench", url=REDIS) as docket:
         docket.register(noop)
 
+        def submit(key: str | None) -> Awaitable[Any]:
+            return docket.add(noop)(key)  # `add` draws the name of one job
+
         async def work(*, forever: bool) -> None:
-            async with Worker(docket, concurrency=SLOTS) as worker:
+            async with Worker(docket, concurrency=size.slots or SLOTS) as worker:
                 await (worker.run_forever() if forever else worker.run_until_finished())
 
         queue = _PeerQueue(
             "docket",
-            docket.add(noop),
+            submit,
             lambda: work(forever=False),
             lambda: work(forever=True),
         )
         return await measure(queue, size)
 
 
+async def run_insert(size: LoadSize) -> QueueResult:
+    import asyncpg
+
+    async with asyncpg.create_pool(POSTGRES, min_size=4, max_size=20) as pool:
+        await pool.execute("CREATE TABLE job (id bigserial PRIMARY KEY, spec jsonb NOT NULL)")
+
+        async def insert(key: str | None) -> None:
+            await pool.execute("INSERT INTO job (spec) VALUES ($1)", json.dumps({"key": key}))
+
+        return await measure_submits(insert, size)
+
+
 PEERS = {
+    "insert": run_insert,
     "procrastinate": run_procrastinate,
     "pgqueuer": run_pgqueuer,
     "dbos": run_dbos,

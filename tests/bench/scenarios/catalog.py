@@ -15,6 +15,7 @@ from tests.bench.scenarios.observation import measure_observation
 from tests.bench.scenarios.queues import measure_queues
 from tests.bench.scenarios.recovery import measure_recovery
 from tests.bench.scenarios.retention import measure_retention
+from tests.bench.scenarios.slots import measure_slots
 from tests.bench.scenarios.tool_calls import measure_tool_calls
 from tests.bench.scenarios.waiters import measure_waiters
 
@@ -23,15 +24,27 @@ SCENARIOS: Final = (
         "queues",
         "Queues",
         "Every program gets an empty database of the same durable Postgres. Jobs do nothing. "
-        "Ours and the peers' run one after the other in each round.",
+        "Ours and the peers' run one after the other in each round. A worker has 32 slots; dbos "
+        "and pgqueuer set no limit by themselves. The bare INSERT of one row, durable and on a "
+        "pool of asyncpg, is no queue: no submit can be quicker. Without Redis nobody wakes the "
+        "worker, and it finds a job when it looks; arq then does nothing.",
         measure_queues,
         comparison.QUEUE_TARGETS,
+    ),
+    Scenario(
+        "slots",
+        "Slots",
+        "The same queues with one worker that runs 1, 16 or 64 jobs at a time. All jobs are in the "
+        "queue when it starts. Only dbos begins while they are submitted, so its rate is that of "
+        "both. There is no target.",
+        measure_slots,
     ),
     Scenario(
         "tools",
         "Tool calls",
         "Calls over HTTP on 8 connections. Ours checks the token, limits the caller and reads with "
-        "row-level security; the empty tools of the SDK and of FastMCP do nothing.",
+        "row-level security; the empty tools of the SDK and of FastMCP do nothing. A bare route of "
+        "Starlette, which speaks no MCP, is what HTTP itself costs.",
         measure_tool_calls,
         comparison.TOOL_TARGETS,
     ),
@@ -55,8 +68,9 @@ SCENARIOS: Final = (
         "growth",
         "Growth",
         "One person's status of a random job, list of 20 jobs, list by a label that 10 jobs have, "
-        "and the claim of a queued job, beside few and beside many finished jobs with five events "
-        "each. Without HTTP: transactions as the tools and the worker make them.",
+        "and the claim of a queued job, beside few and beside many finished jobs with ten events "
+        "each: up to 100,000 jobs in a quick run, and a million in a full one. Without HTTP: "
+        "transactions as the tools and the worker make them.",
         measure_growth,
         comparison.GROWTH_TARGETS,
     ),

@@ -1,7 +1,8 @@
 """The scenario of tool calls over HTTP: ours beside the empty tools of the SDK and of FastMCP.
 
 Ours checks the token of each call, limits the caller, and reads with row-level security; the empty
-tools do nothing. All are served by one uvicorn process on the loopback address.
+tools do nothing. A bare route of Starlette does not even speak MCP, and no call can be quicker. All
+are served by one uvicorn process on the loopback address.
 """
 
 import asyncio
@@ -50,9 +51,10 @@ def measure_tool_calls(run: BenchRun) -> Rounds:
         fastmcp = [python, str(PEERS_FOLDER / "fastmcp_server.py")]
         bare = [sys.executable, "-m", bare_server.__name__]
         urls = {
-            "bare SDK": servers.enter_context(_run_server(bare)),
+            "bare SDK": servers.enter_context(_run_server([*bare, "sdk"])),
             "FastMCP": servers.enter_context(_run_server(fastmcp)),
         }
+        route = servers.enter_context(_run_server([*bare, "starlette"]))
         token = load_users(stack.folder / "hub")[0].token
         endpoint = f"{stack.url}/mcp"
         launch = ToolCall(endpoint, "launch_job", _JOB, LEGACY, token)
@@ -62,6 +64,8 @@ def measure_tool_calls(run: BenchRun) -> Rounds:
                 chosen = _choose_calls(endpoint, token, handles, version) | {
                     name: ToolCall(f"{url}/mcp", "empty", {}, version) for name, url in urls.items()
                 }
+                if version == LEGACY:  # the route knows no versions
+                    chosen["bare Starlette"] = ToolCall(f"{route}/mcp", "empty", {}, version)
                 for name in sorted(chosen, reverse=bool(number % 2)):
                     run.report(f"round {number + 1} of {run.rounds}: {name}, {version}")
                     measures = _measure(chosen[name], _CALLS[run.size])
