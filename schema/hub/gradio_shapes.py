@@ -130,19 +130,19 @@ def _allows(schema: _Schema, value: JsonValue) -> bool:
 
 
 def _item_schemas(schemas: list[_Schema], index: int) -> list[_Schema]:
-    found: list[_Schema] = []
+    items: list[_Schema] = []
     for schema in schemas:
         prefix = cast("list[_Schema]", schema.get("prefixItems", []))
         item = prefix[index] if index < len(prefix) else schema.get("items")
         if isinstance(item, Mapping):
-            found.append(cast("_Schema", item))
-    return found
+            items.append(cast("_Schema", item))
+    return items
 
 
 def _member_schemas(schemas: list[_Schema], name: str) -> list[_Schema]:
-    found: list[_Schema] = []
+    members: list[_Schema] = []
     for schema in schemas:
         member = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
         if isinstance(member, Mapping):
-            found.append(cast("_Schema", member))
-    return found
+            members.append(cast("_Schema", member))
+    return members

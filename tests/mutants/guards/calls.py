@@ -47,7 +47,10 @@ CALL_GUARDS: Final = (
         mcp_tool,
         test_arguments,
         null_is_absent=("if value is not None or name not in fields", "if name"),
-        a_text_stays_a_text=("unpacked[name] = value", "pass"),
+        a_text_stays_a_text=(
+            "if isinstance(value, str) and name not in text_fields",
+            "if isinstance(value, str)",
+        ),
     ),
     *mutants_in_file(
         mcp_tool,
