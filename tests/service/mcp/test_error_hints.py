@@ -24,8 +24,15 @@ from schema.common.errors import (
     Unavailable,
     WorkspaceArchived,
 )
-from service.auth.authenticators import HubAuthorityMissing
-from service.auth.caller import InsufficientScope, LaunchDenied, NamespaceDenied, Scope, TokenKind
+from service.auth.authenticators import HubAuthorityMissing, HubAuthorityRefused
+from service.auth.caller import (
+    InsufficientScope,
+    LaunchDenied,
+    NamespaceDenied,
+    Scope,
+    SignInLacksScope,
+    TokenKind,
+)
 from service.jobs.approval import ApprovalQuestion
 from service.jobs.retries import RetryRefused
 from service.mcp.confirmation import Declined, NeedsConfirmation
@@ -64,6 +71,8 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     NamespaceDenied("org", "ada", TokenKind.OAUTH),
     LaunchDenied("ada", "no."),
     HubAuthorityMissing(),
+    HubAuthorityRefused(Unauthenticated("Sign in again.")),
+    SignInLacksScope("https://id.example", ["mcp:write"]),
 )
 """One of each that a tool can meet."""
 NEVER_SHOWN: Final = {
