@@ -22,9 +22,25 @@ from schema.db.sql import parse_statement
 log = structlog.stdlib.get_logger()
 
 _UPSERT_SUBJECT: Final = parse_statement("""
-WITH caller AS (
+WITH due AS MATERIALIZED (
+    -- Before the subject is locked: whoever ends one of these runs counts the subject after it.
+    -- In one order: another call may make them due too.
+    SELECT id
+      FROM remote_run
+     WHERE subject_id = :subject_id
+       AND (state = 'unknown' OR (state = 'bound' AND desired = 'dead'))
+       AND EXISTS (SELECT FROM subject WHERE id = :subject_id AND hold = 'credentials')
+     ORDER BY id
+       FOR NO KEY UPDATE OF remote_run
+), released AS (
+    UPDATE remote_run
+       SET due_at = now()
+      FROM due
+     WHERE remote_run.id = due.id
+    RETURNING remote_run.id
+), caller AS (
     INSERT INTO subject (id, name)
-    VALUES (:subject_id, :name)
+    SELECT :subject_id, :name FROM (SELECT count(*) FROM released) AS earlier
     ON CONFLICT (id) DO UPDATE
        SET name = excluded.name
      WHERE subject.name <> excluded.name
@@ -66,15 +82,8 @@ ON CONFLICT (subject_id) DO UPDATE
 RETURNING version
 """)
 
-# Separate statements, in the order of locks: run, subject, poll group.
+# Separate statements: they see a hold that came while the first one waited for the subject.
 _RELEASE_HOLD: Final = (
-    """
-    UPDATE remote_run
-       SET due_at = now()
-     WHERE subject_id = $1
-       AND (state = 'unknown' OR (state = 'bound' AND desired = 'dead'))
-       AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
-    """,
     """
     -- In one order: a worker may be writing that several of them are due again.
     WITH held AS MATERIALIZED (

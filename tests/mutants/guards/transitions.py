@@ -394,6 +394,10 @@ TRANSITION_GUARDS: Final = (
             "WHERE subject_id = (SELECT id FROM locked)\n       AND version = $2",
             "WHERE subject_id = $1\n       AND version = $2",
         ),
+        runs_are_locked_before_their_subject=(
+            " FROM (SELECT count(*) FROM released) AS earlier",
+            "",
+        ),
     ),
     *mutants_in_file(
         grouped_writes,

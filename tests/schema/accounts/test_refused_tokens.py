@@ -14,10 +14,13 @@ from schema.accounts import credentials
 from schema.accounts.credentials import DecryptedToken
 from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database, Transaction
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from schema.settings import Settings
 from tests.support.database.lock_waits import run_in_turn_at_lock
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 from workers.attempts.run import record_lost_call, record_outcome
 from workers.context import Worker
 from workers.executor import Executor, TokenRejected
@@ -89,3 +92,34 @@ async def test_a_refusal_is_recorded_while_another_worker_takes_its_run_over(
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
         assert await tx.fetchval("SELECT state FROM job WHERE id = $1", job.id) == JobState.QUEUED
+
+
+async def test_a_token_is_brought_while_a_run_that_must_die_ends(
+    database: Database, vault: Vault, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """The call makes such runs due, and the end of one of them changes a count of the subject."""
+    job = await make_job()
+    (claim,) = await claim_jobs()
+    async with database.transaction() as tx:
+        await run_launch.record_remote_id(
+            tx, claim.run_id, remote_id="r1", stage="RUNNING", worker="w1", poll_after=timedelta(0)
+        )
+        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+    async with database.transaction() as tx:
+        await credentials.mark_credential_refused(tx, ADA_ID, version=1)
+
+    async def bring(tx: Transaction) -> None:
+        await credentials.save_credential(
+            tx, vault, subject_id=ADA_ID, name="ada", token=Secret("hf_new"), expires_at=None
+        )
+
+    async def end(tx: Transaction) -> None:
+        await run_end.end_run(
+            tx, claim.run_id, RunResult(JobState.CANCELLED, "CANCELED"), worker="w1"
+        )
+
+    await run_in_turn_at_lock(database, LOCK_SUBJECT, bring, end)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") is None
+        assert await tx.fetchval("SELECT state FROM remote_run") == "ended"
