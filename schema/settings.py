@@ -84,8 +84,8 @@ class Settings(BaseSettings):
     """The URL of the service for clients: in metadata, and as the Host and Origin they may send."""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call the service, besides its own and those of this machine."""
-    anonymous: Literal["refuse", "browse"] = "refuse"
-    """Whether a client without a token may list the tools, or has to sign in at once."""
+    anonymous: Literal["refuse", "browse"] = "browse"
+    """Whether a client without a token may look around, or has to sign in at once."""
     auth: Literal["huggingface", "jwt"] = "huggingface"
     """Who authenticates a caller: the Hub, or the signature of an authorization server."""
     jwt_issuer: str | None = None

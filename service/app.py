@@ -50,8 +50,9 @@ from service.http.sign_in_proxy.routes import build_mirror_route, build_proxy_ro
 from service.http.sign_in_proxy.upstream import Application, IssuerMetadata, UpstreamServer
 from service.http.trailing_slash import TrailingSlashMiddleware
 from service.mcp import resources
+from service.mcp.catalog.help import build_help_page, register_help
+from service.mcp.catalog.instructions import INSTRUCTIONS, adapt_instructions
 from service.mcp.completions import build_completion_handler
-from service.mcp.instructions import INSTRUCTIONS
 from service.mcp.prompts import McpPrompt, build_prompts
 from service.mcp.subscriptions.listen import SubscriptionListener
 from service.mcp.tasks.extension import CANCEL_METHOD, TasksExtension, TaskSource
@@ -155,6 +156,7 @@ def assemble_app(
         yield web.state.app
 
     job_tasks = JobTasks(settings.retention_of)
+    public_tools = [tool.name for tool in tools if tool.is_public]
     metrics = ServiceMetrics(tools=[tool.name for tool in tools])
     metrics.add_kinds(list(JobKind))
     server = _build_server(
@@ -166,6 +168,11 @@ def assemble_app(
         lambda: web.state.app,
         job_tasks,
         task_source or job_tasks,
+        build_help_page(
+            urls.public,
+            external_issuer=urls.issuer if settings.auth == "jwt" else None,
+            public_tools=public_tools,
+        ),
     )
     for customize in customizations:
         customize(server)
@@ -215,6 +222,7 @@ def assemble_app(
             tool.name: tool.scope_finder for tool in tools if tool.scope_finder is not None
         },
         allowed_origins=settings.allowed_origins,
+        public_tools=public_tools,
         allow_browsing=settings.anonymous == "browse",
         on_answer=metrics.count_answer,
     )
@@ -402,6 +410,7 @@ def _build_server(
     get_app: Callable[[], App],
     job_tasks: JobTasks,
     task_source: TaskSource,
+    help_page: str,
 ) -> MCPServer[App]:
     server = MCPServer[App](
         "holdfast",
@@ -422,11 +431,13 @@ def _build_server(
             shorten_errors,
             reject_unknown_names(tools, prompts),
             hide_unusable_tools(tools),
+            adapt_instructions,
             resources.list_newest_jobs,
             SubscriptionListener(job_tasks),
         ],
     )
     resources.register_resources(server)
+    register_help(server, help_page)
     for prompt in prompts:
         server.add_prompt(prompt)
     complete: Any = server.completion  # the SDK leaves it untyped

@@ -15,6 +15,7 @@
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
     ├── RateLimited           too many calls; the same request will succeed later
+    │   └── AnonymousRateLimited  from an address, by callers who have not signed in
     └── Unavailable           a dependency is down; the same request may succeed later
         ├── RoleRefused       until the operator has granted a role
         └── InDoubt           and nobody knows whether it was carried out
@@ -250,6 +251,25 @@ class RateLimited(HoldfastError):
             f"and none is left, so nothing was done. Try the same call again in "
             f"{format_count(ceil_to_seconds(retry_after), 'second')}."
         )
+
+
+class AnonymousRateLimited(RateLimited):
+    """Callers at one address who have not signed in call too often."""
+
+    def __init__(self, *, limit: int, window: timedelta, retry_after: timedelta) -> None:
+        super().__init__(limit=limit, window=window, retry_after=retry_after)
+        HoldfastError.__init__(
+            self,
+            f"Callers who have not signed in may make {format_count(limit, 'call')} in "
+            f"{format_count(ceil_to_seconds(window), 'second')} from one address, and none is "
+            f"left. Sign in, or try again in "
+            f"{format_count(ceil_to_seconds(retry_after), 'second')}.",
+        )
+
+    @property
+    def code(self) -> str:
+        """The code of any other limit of calls: a client does the same about it."""
+        return RateLimited.__name__
 
 
 class Unavailable(HoldfastError):

@@ -50,11 +50,6 @@ class RequestCredentials:
     authorization: Secret | None
     hf_authorization: Secret | None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the request has no token at all."""
-        return self.authorization is None and self.hf_authorization is None
-
 
 class Authenticator(Protocol):
     """One way to sign in."""

@@ -23,8 +23,11 @@ class Connection:
 
     @property
     def endpoint(self) -> str:
-        """The URL of the MCP endpoint."""
-        return f"{self.url.rstrip('/')}/mcp"
+        """The URL of the MCP endpoint; without a token it asks for a sign-in at once.
+
+        Not every client can sign in later, at the first call that needs it.
+        """
+        return f"{self.url.rstrip('/')}/mcp{'' if self.token else '?login'}"
 
     @property
     def headers(self) -> dict[str, str]:

@@ -21,15 +21,17 @@ _EVENT_STREAM: Final = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The call in a message; of a malformed one both names are empty."""
+    """The call in a message; of a malformed one all names are empty."""
 
     method: str = ""
     tool: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    resource: str = ""
 
 
 class _Params(BaseModel):
     name: str = ""
+    uri: Any = None
     arguments: Any = None
 
 
@@ -118,6 +120,8 @@ def _refuse_batch(body: bytes, headers: Mapping[str, str]) -> Response | None:
 
 def _to_call(message: _Message) -> Call:
     params = message.params
+    if message.method == "resources/read" and isinstance(params.uri, str):
+        return Call(message.method, resource=params.uri)
     if message.method != "tools/call":
         return Call(message.method)
     is_mapping = isinstance(params.arguments, dict)

@@ -2,10 +2,13 @@
 
 POST? → Host, Origin, Content-Type → token → rate → at most 6 MiB → scope → JSON, or SSE
  405          421, 403, 400         401, 503  429        413        403
+
+Whoever sends no token at all may list, and call what needs nobody, if the operator allows it. For
+anything else they get the 401 that starts a sign-in.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -38,33 +41,40 @@ from service.http.messages import (
     parse_calls,
     refuse_messages,
 )
-from service.http.rate_limit import RateLimiter
+from service.http.rate_limit import RateLimiter, RateLimitStatus
 from service.http.refusals import (
     refuse_for_rate,
     refuse_with_challenge,
     refuse_with_error,
     translate_sdk_refusals,
 )
-from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE, App, ScopeFinder
+from service.http.request_options import read_options
+from service.runtime.context import CURRENT_CALLER, HELP_URI, REAUTHENTICATE, App, ScopeFinder
 from service.runtime.request_ids import identify_request
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """Enough for the items of a batch, and for the JSON around them."""
 _MAX_ANONYMOUS_BODY_BYTES: Final = 64 * 1024
-"""Enough for a caller who has not signed in, and may only list."""
+"""Enough for a caller who has not signed in, and may only look."""
 _CREDENTIAL_HEADERS: Final = ("authorization", "x-hf-authorization")
 """Where a token may be sent; `service.auth.authenticators` says what each one is for."""
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 _PROGRESS_TOKEN_KEY: Final = b'"progressToken"'
+_SIGN_IN_FIRST: Final = (
+    "Nobody is signed in, and this needs somebody, so nothing was done. A client that can sign in "
+    "does so now; give any other a token, in the header Authorization: Bearer …. The resource "
+    f"{HELP_URI} says how."
+)
 _STEP_UP_VERSION: Final = "2025-11-25"
 """The first protocol version in which a 403 asks a client to sign in for more scopes."""
 _ANONYMOUS_METHODS: Final = frozenset(
     {
-        *("initialize", "notifications/initialized", "ping", "server/discover"),
+        *("initialize", "ping", "server/discover"),
+        *("notifications/initialized", "notifications/cancelled"),
         *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
     }
 )
-"""What a caller may do without a sign-in, if anything: list what is the same for everybody."""
+"""What a caller may do without a sign-in, beside public tools: list what everybody is shown."""
 
 
 class McpEndpoint:
@@ -79,6 +89,7 @@ class McpEndpoint:
         sse_transport: ASGIApp,
         required_scopes: Mapping[str, Sequence[Scope]],
         scope_finders: Mapping[str, ScopeFinder] | None = None,
+        public_tools: Collection[str] = (),
         allowed_origins: tuple[str, ...] = (),
         allow_browsing: bool = False,
         on_answer: Callable[[int], None] | None = None,
@@ -92,8 +103,9 @@ class McpEndpoint:
             sse_transport: answers with a stream, which can carry progress.
             required_scopes: what each tool needs (any one of them), and each method by its name.
             scope_finders: what a call of each tool needs, by its arguments (all of them).
+            public_tools: the names of the tools that need nobody.
             allowed_origins: whose pages may call, besides our own and those of this machine.
-            allow_browsing: whether a caller may list without a sign-in.
+            allow_browsing: whether a caller may look around without a sign-in.
             on_answer: called with the status of each answer.
         """
         self._on_answer = on_answer
@@ -103,7 +115,12 @@ class McpEndpoint:
             transport_security_settings(public_url, allowed_origins)
         )
         scope_check = _ScopeCheck(
-            metadata, json_transport, sse_transport, required_scopes, scope_finders or {}
+            metadata,
+            json_transport,
+            sse_transport,
+            required_scopes,
+            scope_finders or {},
+            frozenset(public_tools),
         )
         self._authenticated_app = RequestBodyLimitMiddleware(scope_check, MAX_BODY_BYTES)
         self._anonymous_app = RequestBodyLimitMiddleware(scope_check, _MAX_ANONYMOUS_BODY_BYTES)
@@ -132,23 +149,24 @@ class McpEndpoint:
 
     async def _authenticate(self, scope: Connection, receive: Receive, send: Send) -> None:
         authenticator: Authenticator = scope["app"].state.authenticator
-        credentials = _read_credentials(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        credentials = _read_credentials(headers)
+        # A header that holds no token is a mistake, and never makes its sender nobody.
+        is_anonymous = not any(name in headers for name in _CREDENTIAL_HEADERS)
         caller = None
-        if not (credentials.is_empty and self._allow_browsing):
+        if not (is_anonymous and self._allow_browsing and not read_options(scope).needs_sign_in):
             try:
                 caller = await authenticator.authenticate(credentials)
             except (Unauthenticated, Denied, Unavailable) as error:
-                host = Headers(scope=scope).get("host", "")
-                refusal = self._refuse(error, host, token_sent=not credentials.is_empty)
+                refusal = self._refuse(error, headers.get("host", ""), token_sent=not is_anonymous)
                 await refusal(scope, receive, send)
                 return
-            try:
-                rate_limiter: RateLimiter = scope["app"].state.rate_limiter
-                status = await rate_limiter.count_call(caller.subject_id)
-            except RateLimited as error:
-                await refuse_for_rate(error)(scope, receive, send)
-                return
-            send = _with_headers(status.to_headers(), send)
+        try:
+            status = await _count_call(scope, caller)
+        except RateLimited as error:
+            await refuse_for_rate(error)(scope, receive, send)
+            return
+        send = _with_headers(status.to_headers(), send)
         caller_token = CURRENT_CALLER.set(caller)
         reauthenticate_token = REAUTHENTICATE.set(partial(authenticator.authenticate, credentials))
         subject = {"subject": caller.subject_id} if caller is not None else {}
@@ -183,8 +201,10 @@ class _ScopeCheck:
         sse_transport: ASGIApp,
         required_scopes: Mapping[str, Sequence[Scope]],
         scope_finders: Mapping[str, ScopeFinder],
+        public_tools: frozenset[str],
     ) -> None:
         self._scope_finders = scope_finders
+        self._public_tools = public_tools
         self._metadata = metadata
         self._json_transport = json_transport
         self._sse_transport = sse_transport
@@ -216,11 +236,9 @@ class _ScopeCheck:
     async def _count_and_answer_batch(self, body: bytes, scope: Connection) -> Response:
         """Answer a batch; each of its messages is a call, and the first one has been counted."""
         caller = CURRENT_CALLER.get()
-        rate_limiter: RateLimiter = scope["app"].state.rate_limiter
         try:
             for _ in parse_calls(body)[1:]:
-                if caller is not None:
-                    await rate_limiter.count_call(caller.subject_id)
+                await _count_call(scope, caller)
         except RateLimited as error:
             return refuse_for_rate(error)
         return await answer_batch(
@@ -232,10 +250,10 @@ class _ScopeCheck:
         caller = CURRENT_CALLER.get()
         host = Headers(scope=scope).get("host", "")
         if caller is None:
-            if all(call.method in _ANONYMOUS_METHODS for call in parse_calls(body)):
+            if all(self._is_public(call) for call in parse_calls(body)):
                 return None
             challenge = self._metadata.challenge_sign_in(host, token_sent=False)
-            return refuse_with_challenge(Unauthenticated("Sign in first."), challenge)
+            return refuse_with_challenge(Unauthenticated(_SIGN_IN_FIRST), challenge)
         if not caller.obtainable_scopes or not _knows_step_up(Headers(scope=scope)):
             return None  # the tool says what the token lacks, where a model reads it
         needed: frozenset[Scope] = frozenset()
@@ -245,6 +263,12 @@ class _ScopeCheck:
             error = caller.missing_scopes_error(*missing)
             return refuse_with_challenge(error, self._metadata.challenge_scopes(host, needed))
         return None
+
+    def _is_public(self, call: Call) -> bool:
+        """Return whether a call needs nobody."""
+        if call.method == "tools/call":
+            return call.tool in self._public_tools
+        return call.method in _ANONYMOUS_METHODS or call.resource == HELP_URI
 
     async def _find_scopes(self, scope: Connection, caller: Caller, call: Call) -> frozenset[Scope]:
         """Find the scopes that a call needs; of those of which one is enough, the first."""
@@ -264,6 +288,19 @@ def _knows_step_up(headers: Headers) -> bool:
     """
     version = headers.get("mcp-protocol-version", DEFAULT_NEGOTIATED_VERSION)
     return version >= _STEP_UP_VERSION
+
+
+async def _count_call(scope: Connection, caller: Caller | None) -> RateLimitStatus:
+    """Count a call of a caller, or of the address of one who has not signed in.
+
+    Raises:
+        RateLimited: there were too many lately.
+    """
+    rate_limiter: RateLimiter = scope["app"].state.rate_limiter
+    if caller is not None:
+        return await rate_limiter.count_call(caller.subject_id)
+    host, _ = scope.get("client") or ("", 0)
+    return await rate_limiter.count_anonymous_call(host)
 
 
 def _with_accept(scope: Connection, accept: str) -> Connection:

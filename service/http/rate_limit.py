@@ -1,4 +1,4 @@
-"""Rate limit of the calls of a subject, over all replicas together.
+"""Rate limit of the calls of a subject, or of an address without one, over all replicas together.
 
     call ──▶ Valkey, one round trip ──away, or silent for 50 ms──▶ Postgres ──away──▶ not limited
 
@@ -8,6 +8,7 @@ the calls of one window at most are forgotten. ADR 19 says why Postgres counts a
 """
 
 import hashlib
+import ipaddress
 import math
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from schema.accounts import call_counts
 from schema.accounts.call_counts import CallCount
 from schema.common.durations import ceil_to_seconds
-from schema.common.errors import RateLimited, Unavailable
+from schema.common.errors import AnonymousRateLimited, RateLimited, Unavailable
 from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
 from service.database import TenantDatabase
 
@@ -30,6 +31,9 @@ VALKEY_TIMEOUT: Final = timedelta(milliseconds=50)
 """How long a call may be delayed by Valkey; then Postgres decides."""
 _VALKEY_RETRY_AFTER: Final = timedelta(seconds=1)
 """How long a Valkey that failed is not asked; then one call tries it again."""
+_IPV6: Final = 6
+_IPV6_NETWORK_BITS: Final = 64
+_ADDRESS_HASH_CHARS: Final = 24
 
 # A refused call is not counted, or a client that repeats it would never be let in again.
 _COUNT_SCRIPT: Final = """
@@ -135,6 +139,22 @@ class RateLimiter:
             raise RateLimited(limit=self._limit, window=self._window, retry_after=status.resets_in)
         return status
 
+    async def count_anonymous_call(self, host: str) -> RateLimitStatus:
+        """Count one more call of whoever has not signed in; the limit is that of a subject.
+
+        Args:
+            host: the address that the request came from.
+
+        Raises:
+            RateLimited: there were too many lately from there; this one is not counted.
+        """
+        try:
+            return await self.count_call(hash_address(host))
+        except RateLimited as error:
+            raise AnonymousRateLimited(
+                limit=error.limit, window=error.window, retry_after=error.retry_after
+            ) from None
+
     async def _count_in_valkey(self, subject_id: str) -> CallCount | None:
         try:
             return await self._breaker.call(lambda: self._run_script(subject_id))
@@ -166,6 +186,24 @@ class RateLimiter:
                 log.error("limits.not_kept", why=str(error))  # noqa: TRY400  # a sentence, not a bug
             self._outage_logged = True
             return None
+
+
+def hash_address(host: str) -> str:
+    """Return what the calls of an address are counted under; no subject has such an id.
+
+    An IPv6 address counts as its /64, all of which one machine can have. The address itself is
+    stored nowhere.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        network = host  # a socket file has no address
+    else:
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address
+        bits = _IPV6_NETWORK_BITS if address.version == _IPV6 else address.max_prefixlen
+        network = str(ipaddress.ip_network((address, bits), strict=False))
+    return f"address:{hashlib.sha256(network.encode()).hexdigest()[:_ADDRESS_HASH_CHARS]}"
 
 
 @asynccontextmanager

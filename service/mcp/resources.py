@@ -3,6 +3,7 @@
     job://job_…           JSON: the job as job_status shows it
     job://job_…/logs      text: the end of what it printed
     workspace://ws_…      JSON: the workspace as workspace_status shows it
+    holdfast://help       text: how to sign in; for everybody, in `service.mcp.catalog.help`
 
 A URI is a handle in another form. If the caller does not own what it names, the answer is the same
 as for a URI that never existed.
@@ -66,8 +67,8 @@ async def list_newest_jobs(
 ) -> HandlerResult:
     """List the caller's newest jobs, so that a person can pick one to talk about.
 
-    The list is one short page, for a picker; `list_jobs` has all jobs. Without a sign-in it is
-    empty.
+    The list is one short page, for a picker; `list_jobs` has all jobs. The help page follows them,
+    and is all there is without a sign-in.
     """
     result = await call_next(ctx)
     if (
@@ -86,7 +87,7 @@ async def list_newest_jobs(
     resources = [
         _job_resource(job).model_dump(mode="json", by_alias=True, exclude_none=True) for job in jobs
     ]
-    return {**result, "resources": resources}
+    return {**result, "resources": [*resources, *result["resources"]]}
 
 
 async def _read_job(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002  # the name in the URI template

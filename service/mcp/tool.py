@@ -31,7 +31,7 @@ from mcp_types import (
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
-from schema.common.errors import HoldfastError, Invalid, NotFound
+from schema.common.errors import HoldfastError, Invalid, NotFound, Unauthenticated
 from schema.db.storable import expect_storable
 from schema.specs.validation_errors import to_invalid_error
 from service.auth.caller import ALL_SCOPES, Scope
@@ -127,6 +127,8 @@ class McpTool(Tool):
 
     required_scopes: tuple[Scope, ...] = Field(exclude=True, default=())
     """Scopes of which the caller's token has to have one; empty for a tool that only reads."""
+    is_public: bool = Field(exclude=True, default=False)
+    """Whether a caller who has not signed in may call it; it shows nothing of anybody's."""
     scope_finder: ScopeFinder | None = Field(exclude=True, default=None)
     """Finds all the scopes that a call needs, where that depends on its arguments."""
 
@@ -169,6 +171,8 @@ class McpTool(Tool):
     async def _expect_scopes(self, arguments: dict[str, Any], context: Context[Any, Any]) -> None:
         # The middleware has checked this already; here it holds for a call that got around it.
         caller = CURRENT_CALLER.get()
+        if caller is None and not self.is_public:
+            raise Unauthenticated("This call carries no token. Sign in first.")
         if (
             caller is not None
             and self.required_scopes
@@ -236,6 +240,7 @@ def build_tool(
     annotations: ToolAnnotations,
     *required_scopes: Scope,
     scope_finder: ScopeFinder | None = None,
+    is_public: bool = False,
     show_details: bool = False,
     retention: str = "",
 ) -> McpTool:
@@ -247,6 +252,7 @@ def build_tool(
         annotations: what a host may assume about a call.
         required_scopes: scopes of which the caller's token has to have one.
         scope_finder: finds all the scopes that a call needs, by its arguments.
+        is_public: whether a caller who has not signed in may call it.
         show_details: whether the schema publishes the fields of a view that are marked as details;
             the view has them in any case.
         retention: how long a job is kept, for a docstring that says `{retention}`.
@@ -268,6 +274,7 @@ def build_tool(
     )
     tool.required_scopes = required_scopes
     tool.scope_finder = scope_finder
+    tool.is_public = is_public
     return tool
 
 
@@ -382,8 +389,8 @@ async def shorten_errors(ctx: ServerRequestContext[Any, Any], call_next: CallNex
 def hide_unusable_tools(tools: Iterable[McpTool]) -> Any:
     """List only the tools that a caller can use, or could use after a sign-in for more scopes.
 
-    A caller with a static token cannot sign in for more; a caller with OAuth is asked to when they
-    call such a tool.
+    A caller with a static token cannot sign in for more. A caller with OAuth, or without any token,
+    is asked to when they call such a tool; so they are shown it.
     """
     required_scopes = {tool.name: tool.required_scopes for tool in tools}
 
@@ -392,9 +399,7 @@ def hide_unusable_tools(tools: Iterable[McpTool]) -> Any:
         caller = CURRENT_CALLER.get()
         if ctx.method != "tools/list" or not isinstance(result, dict):
             return result
-        scopes = (
-            caller.scopes | caller.obtainable_scopes if caller is not None else frozenset[Scope]()
-        )
+        scopes = caller.scopes | caller.obtainable_scopes if caller is not None else ALL_SCOPES
         usable_tools = [
             tool
             for tool in result["tools"]

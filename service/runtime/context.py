@@ -88,6 +88,9 @@ class App:
             await self.wakeups.send(handle)
 
 
+HELP_URI: Final = "holdfast://help"
+"""The resource that says how to sign in."""
+
 ScopeFinder = Callable[[App, Caller, Mapping[str, Any]], Awaitable[frozenset[Scope]]]
 """Finds the scopes that a call of a tool needs, all of them, from its arguments."""
 

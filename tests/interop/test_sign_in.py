@@ -57,10 +57,10 @@ async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
         ConsentingBrowser(hub_browser, first_grant_scopes="openid profile"),
         MemoryTokenStorage(),
     )
-    provider = make_oauth_provider(f"{stack.url}/mcp", browser, memory)
+    provider = make_oauth_provider(f"{stack.url}/mcp?login", browser, memory)
     async with (
         httpx2.AsyncClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
-        Client(streamable_http_client(f"{stack.url}/mcp", http_client=http)) as client,
+        Client(streamable_http_client(f"{stack.url}/mcp?login", http_client=http)) as client,
     ):
         assert memory.tokens is not None
         granted = memory.tokens.scope
@@ -109,7 +109,7 @@ async def test_the_older_typescript_client_is_asked_for_everything_at_once(
 
 
 def run_sign_in(kind: str, stack: Stack, folder: Path, *, grant: str) -> dict[str, Any]:
-    command = ["node", "sign_in.mjs", kind, f"{stack.url}/mcp", grant]
+    command = ["node", "sign_in.mjs", kind, f"{stack.url}/mcp?login", grant]
     done = node_packages.run_node(command, folder)
     assert done.returncode == 0, done.stderr + done.stdout
     report: dict[str, Any] = json.loads(done.stdout)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from schema.common.money import to_micro_usd
 from schema.common.text import format_count
-from service.mcp.dependencies import AppDep, CallerDep
+from service.mcp.dependencies import AppDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
 from service.views.money import HardwareView
 
@@ -17,7 +17,6 @@ async def list_hardware(
     gpu_only: bool = False,  # noqa: FBT001, FBT002  # filled in by name, from JSON
     *,
     app: AppDep,
-    caller: CallerDep,
 ) -> Annotated[CallToolResult, HardwareView]:
     """List the flavors launch_job can run on, the cheapest first, with what each costs now.
 
@@ -42,4 +41,4 @@ async def list_hardware(
 
 def build_tools() -> list[McpTool]:
     """Publish this tool."""
-    return [build_tool(list_hardware, "List hardware", READ_ONLY)]
+    return [build_tool(list_hardware, "List hardware", READ_ONLY, is_public=True)]

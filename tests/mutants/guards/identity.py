@@ -18,7 +18,7 @@ from tests.schema.accounts import test_credentials
 from tests.schema.accounts import test_secrets as test_sealed_secrets
 from tests.service.auth import test_authenticators, test_token_verifier
 from tests.service.auth import test_scopes as test_auth_scopes
-from tests.service.http import test_middleware
+from tests.service.http import test_anonymous_calls, test_middleware
 from tests.service.http.sign_in_proxy import test_attacks_on_sign_in
 from tests.workers.hub import test_labels
 
@@ -30,13 +30,38 @@ IDENTITY_GUARDS: Final = (
             "[each for each in Scope if each in needed & caller.obtainable_scopes]",
             "list[Scope]()",
         ),
-        only_browsing_without_a_sign_in=(
-            "if all(call.method in _ANONYMOUS_METHODS for call in parse_calls(body)):",
+    ),
+    *mutants_in_file(
+        middleware,
+        test_anonymous_calls,
+        only_looking_without_a_sign_in=(
+            "if all(self._is_public(call) for call in parse_calls(body)):",
             "if True:",
         ),
-        a_wrong_token_is_nobodys=(
-            "if not (credentials.is_empty and self._allow_browsing):",
-            "if not self._allow_browsing:",
+        every_message_of_a_batch_has_to_be_public=(
+            "if all(self._is_public(call) for call in parse_calls(body)):",
+            "if any(self._is_public(call) for call in parse_calls(body)):",
+        ),
+        a_public_tool_is_named_exactly=(
+            "return call.tool in self._public_tools",
+            "return call.tool.strip().lower() in self._public_tools",
+        ),
+        a_wrong_token_is_not_none=(
+            "is_anonymous = not any(name in headers for name in _CREDENTIAL_HEADERS)",
+            "is_anonymous = credentials == RequestCredentials(None, None)",
+        ),
+        the_operator_can_refuse_nobody=(
+            "is_anonymous and self._allow_browsing and not",
+            "is_anonymous and not",
+        ),
+        a_client_can_sign_in_at_once=("and not read_options(scope).needs_sign_in", ""),
+        nobody_is_counted_by_address=(
+            "await rate_limiter.count_anonymous_call(host)",
+            'await rate_limiter.count_anonymous_call("")',
+        ),
+        each_message_of_nobody_counts=(
+            "            for _ in parse_calls(body)[1:]:\n",
+            "            for _ in parse_calls(body)[1:] if caller else ():\n",
         ),
     ),
     *mutants_in_file(
@@ -64,6 +89,15 @@ IDENTITY_GUARDS: Final = (
         sign_ins_see_what_they_can_step_up_to=(
             "caller.scopes | caller.obtainable_scopes if",
             "caller.scopes if",
+        ),
+    ),
+    *mutants_in_file(
+        mcp_tool,
+        test_anonymous_calls,
+        a_tool_refuses_nobody=("if caller is None and not self.is_public:", "if False:"),
+        nobody_is_shown_what_leads_to_a_sign_in=(
+            "if caller is not None else ALL_SCOPES",
+            "if caller is not None else frozenset()",
         ),
     ),
     *mutants_in_file(

@@ -9,7 +9,7 @@ from schema.messaging import redis
 from service.http import rate_limit
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.jobs import test_retention
-from tests.service.http import test_rate_limit, test_rate_limit_headers
+from tests.service.http import test_anonymous_calls, test_rate_limit, test_rate_limit_headers
 
 RATE_LIMIT_GUARDS: Final = (
     *mutants_in_file(
@@ -37,6 +37,15 @@ RATE_LIMIT_GUARDS: Final = (
             "            if True:\n    ",
         ),
         nothing_is_no_limit=("if not self._limit:", "if self._limit < 0:"),
+    ),
+    *mutants_in_file(
+        rate_limit,
+        test_anonymous_calls,
+        one_machine_is_one_address=(
+            "_IPV6_NETWORK_BITS: Final = 64",
+            "_IPV6_NETWORK_BITS: Final = 128",
+        ),
+        an_address_has_one_form=("address = address.ipv4_mapped or address", "pass"),
     ),
     *mutants_in_file(
         redis,

@@ -364,23 +364,6 @@ async def test_to_cancel_takes_the_scope_that_the_launch_took(
     assert (await call_for_result(service_url, "list_jobs"))["jobs"][0]["version"] == job.version
 
 
-async def test_whoever_has_not_signed_in_may_look_at_the_tools_where_that_is_allowed(
-    start_service: StartService,
-) -> None:
-    """A directory of servers lists tools without an account; it calls none of them."""
-    with start_service(anonymous="browse") as url:
-        listed = await post_message(url, "tools/list", authorization="")
-        called = await post_message(
-            url, "tools/call", {"name": "list_jobs", "arguments": {}}, authorization=""
-        )
-        wrong = await post_message(url, "tools/list", authorization="Bearer hf_stale")
-
-    names = {tool["name"] for tool in listed.json()["result"]["tools"]}
-    assert (listed.status_code, called.status_code, wrong.status_code) == (200, 401, 401)
-    assert names.isdisjoint(WRITING_TOOLS)
-    assert "resource_metadata=" in called.headers["www-authenticate"]
-
-
 async def test_more_calls_than_the_limit_are_told_when_to_come_back(
     start_service: StartService, fake_hub: FakeHub
 ) -> None:

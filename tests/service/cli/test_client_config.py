@@ -43,7 +43,7 @@ def test_a_client_that_knows_urls_gets_the_endpoint_and_the_token(
     key = "httpUrl" if client == "Gemini CLI" else "url"
     assert signed_in[key] == "http://127.0.0.1:8765/mcp"
     assert signed_in["headers"] == {"Authorization": f"Bearer {TOKEN}"}
-    assert signing_in[key] == "https://jobs.example/mcp"
+    assert signing_in[key] == "https://jobs.example/mcp?login"
     assert "headers" not in signing_in
 
 
@@ -70,7 +70,8 @@ def test_claude_desktop_gets_a_program_that_carries_the_calls() -> None:
     variable = local["args"][-1].removeprefix("Authorization:${").removesuffix("}")
     assert local["env"] == {variable: f"Bearer {TOKEN}"}
     assert "--allow-http" in local["args"]
-    assert public == {"command": "npx", "args": ["-y", "mcp-remote", "https://jobs.example/mcp"]}
+    public_url = "https://jobs.example/mcp?login"
+    assert public == {"command": "npx", "args": ["-y", "mcp-remote", public_url]}
 
 
 def test_codex_gets_the_token_by_a_variable() -> None:
@@ -86,12 +87,14 @@ def test_codex_gets_the_token_by_a_variable() -> None:
 def test_codex_without_a_token_signs_in() -> None:
     file, shell = config_texts(PUBLIC, "Codex")
 
-    assert tomllib.loads(file)["mcp_servers"]["holdfast"] == {"url": "https://jobs.example/mcp"}
+    assert tomllib.loads(file)["mcp_servers"]["holdfast"] == {
+        "url": "https://jobs.example/mcp?login"
+    }
     assert shell == "codex mcp login holdfast"
 
 
 def test_chatgpt_gets_a_public_url_or_learns_why_it_cannot_have_this_one() -> None:
     """It calls from elsewhere, so an address of this machine would lead it to itself."""
-    assert config_texts(PUBLIC, "ChatGPT") == ["https://jobs.example/mcp"]
+    assert config_texts(PUBLIC, "ChatGPT") == ["https://jobs.example/mcp?login"]
     assert "public https:// URL" in config_texts(LOCAL, "ChatGPT")[0]
     assert TOKEN not in config_texts(LOCAL, "ChatGPT")[0]

@@ -88,7 +88,7 @@ async def test_a_page_reads_every_answer_also_a_refusal(
     with start_service(calls_per_minute=1) as url:
         add(await post_message(url, "tools/list", authorization="Bearer hf_busy", origin=PAGE))
         add(await post_message(url, "tools/list", authorization="Bearer hf_busy", origin=PAGE))
-        add(await post_message(url, "tools/list", authorization="", origin=PAGE))
+        add(await post_message(url, "tasks/get", authorization="", origin=PAGE))
         add(await post_message(url, "tools/list", host="evil.example", origin=PAGE))
         add(await post_message(url, "tools/list", content_type="text/plain", origin=PAGE))
         async with httpx2.AsyncClient(headers={"origin": PAGE}) as http:

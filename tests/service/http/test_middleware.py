@@ -44,7 +44,8 @@ async def test_there_is_nothing_to_get_and_no_session_to_delete(
 
 async def test_without_a_token_a_client_is_told_where_to_sign_in(service_url: str) -> None:
     """The challenge is what makes Claude or Cursor open a browser; it accuses nobody."""
-    response = await post_message(service_url, "tools/list", authorization="")
+    call = {"name": "whoami", "arguments": dict[str, Any]()}
+    response = await post_message(service_url, "tools/call", call, authorization="")
 
     assert response.status_code == 401
     challenge = response.headers["www-authenticate"]
@@ -93,7 +94,7 @@ async def test_each_name_of_this_machine_is_the_address_of_the_service(
     """Clients compare the resource with the URL that they call, and people write localhost."""
     async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         metadata = await http.get(f"{service_url}{METADATA_PATH}/mcp", headers={"host": host})
-    refusal = await post_message(service_url, "tools/list", authorization="", host=host)
+    refusal = await post_message(service_url, "tasks/get", authorization="", host=host)
 
     assert metadata.json()["resource"] == f"{base_url}/mcp"
     challenge = refusal.headers.get("www-authenticate", f'"{base_url}{METADATA_PATH}/mcp"')
@@ -177,7 +178,7 @@ async def test_our_public_name_and_this_machine_are_welcome(start_service: Start
 
 async def test_a_body_beyond_bounds_is_refused(start_service: StartService) -> None:
     """Nobody fills our memory; least of all somebody who has not said who they are."""
-    with start_service(anonymous="browse") as url:
+    with start_service() as url:
         large = {"name": "launch_job", "arguments": "x" * (6 * 2**20)}
         response = await post_message(url, "tools/call", large)
         from_nobody = await post_message(url, "tools/list", {"x": "x" * 2**16}, authorization="")

@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 
 from schema.common.errors import (
+    AnonymousRateLimited,
     BudgetExceeded,
     Conflict,
     HoldfastError,
@@ -64,6 +65,7 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     Invalid("command is missing."),
     Unauthenticated("Sign in again."),
     RateLimited(limit=1, window=RETRY_AFTER, retry_after=RETRY_AFTER),
+    AnonymousRateLimited(limit=1, window=RETRY_AFTER, retry_after=RETRY_AFTER),
     Unavailable("The database"),
     RoleRefused("holdfast_tenant", "no"),
     InDoubt("The database"),

@@ -11,7 +11,7 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
-from service.mcp.instructions import INSTRUCTIONS
+from service.mcp.catalog.instructions import INSTRUCTIONS
 from service.views.pages import DEFAULT_REPLY_BYTES
 from tests.support.factories import JobFactory
 from tests.support.jobs.handles import job_handle

@@ -13,6 +13,7 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from service.jobs.logs import MAX_PAGE_BYTES
 from service.local.ports import find_free_port
+from service.runtime.context import HELP_URI
 from tests.support.factories import JobFactory, StartService
 from tests.support.jobs.handles import job_handle, job_uri
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
@@ -173,7 +174,7 @@ async def test_the_newest_jobs_are_listed(service_url: str, make_job: JobFactory
         answer = await send_message(service_url, way, "resources/list", {}, ADA_TOKEN)
         result = json.loads(answer.body)["result"]
         newest = [job_uri(job.id) for job in reversed(made)]
-        assert [each["uri"] for each in result["resources"]] == newest[:20]
+        assert [each["uri"] for each in result["resources"]] == [*newest[:20], HELP_URI]
         assert result["resources"][0]["title"] == made[-1].title
         assert "nextCursor" not in result
 
@@ -241,25 +242,24 @@ async def test_a_read_counts_as_a_call(start_service: StartService) -> None:
 
 
 async def test_who_has_not_signed_in_sees_what_there_is_and_nothing_of_anybodys(
-    start_service: StartService, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
-    """Where browsing is allowed, the lists are open, and a read leads to the sign-in."""
+    """The lists are open, and a read leads to the sign-in."""
     handle = job_handle((await make_job()).id)
     ref = {"type": "ref/resource", "uri": "job://{id}"}
     hint = {"ref": ref, "argument": {"name": "id", "value": ""}}
-    with start_service(anonymous="browse") as url:
-        listed = await post_message(url, "resources/list", authorization="")
-        prompts = await post_message(url, "prompts/list", authorization="")
-        refused = [
-            await post_message(url, method, params, authorization="")
-            for method, params in (
-                ("resources/read", {"uri": f"job://{handle}"}),
-                ("prompts/get", {"name": "diagnose_job", "arguments": {"job_id": handle}}),
-                ("completion/complete", hint),
-            )
-        ]
+    listed = await post_message(service_url, "resources/list", authorization="")
+    prompts = await post_message(service_url, "prompts/list", authorization="")
+    refused = [
+        await post_message(service_url, method, params, authorization="")
+        for method, params in (
+            ("resources/read", {"uri": f"job://{handle}"}),
+            ("prompts/get", {"name": "diagnose_job", "arguments": {"job_id": handle}}),
+            ("completion/complete", hint),
+        )
+    ]
 
-    assert listed.json()["result"]["resources"] == []
+    assert [each["uri"] for each in listed.json()["result"]["resources"]] == [HELP_URI]
     assert len(prompts.json()["result"]["prompts"]) == 3
     assert [response.status_code for response in refused] == [401, 401, 401]
 

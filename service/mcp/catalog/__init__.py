@@ -1,0 +1,1 @@
+"""What a connection is told before its first call: instructions and help."""
