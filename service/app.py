@@ -45,6 +45,7 @@ from service.http.cross_origin import allow_cross_origin
 from service.http.metrics import build_metrics_route
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
 from service.http.rate_limit import RateLimiter, open_rate_limiter
+from service.http.request_options import READ_ONLY_PATH
 from service.http.sign_in_proxy.provider import ProxyKeys, SignInProxy
 from service.http.sign_in_proxy.routes import build_mirror_route, build_proxy_routes
 from service.http.sign_in_proxy.upstream import Application, IssuerMetadata, UpstreamServer
@@ -52,12 +53,19 @@ from service.http.trailing_slash import TrailingSlashMiddleware
 from service.mcp import resources
 from service.mcp.catalog.help import build_help_page, register_help
 from service.mcp.catalog.instructions import INSTRUCTIONS, adapt_instructions
+from service.mcp.catalog.visibility import hide_unselected
 from service.mcp.completions import build_completion_handler
 from service.mcp.prompts import McpPrompt, build_prompts
 from service.mcp.subscriptions.listen import SubscriptionListener
 from service.mcp.tasks.extension import CANCEL_METHOD, TasksExtension, TaskSource
 from service.mcp.tasks.job_tasks import JobTasks
-from service.mcp.tool import McpTool, hide_unusable_tools, reject_unknown_names, shorten_errors
+from service.mcp.tool import (
+    READ_ONLY,
+    McpTool,
+    hide_unusable_tools,
+    reject_unknown_names,
+    shorten_errors,
+)
 from service.mcp.tools import (
     account,
     hardware,
@@ -81,6 +89,7 @@ from service.runtime.sealed_tokens import (
     derive_keys,
 )
 from service.runtime.space_catalog import SpaceCatalog
+from service.runtime.toolsets import ToolCatalog
 from service.runtime.wait_slots import open_wait_slots
 from service.runtime.watch import open_watch
 
@@ -157,6 +166,7 @@ def assemble_app(
 
     job_tasks = JobTasks(settings.retention_of)
     public_tools = [tool.name for tool in tools if tool.is_public]
+    catalog = ToolCatalog((tool.name, tool.annotations == READ_ONLY) for tool in tools)
     metrics = ServiceMetrics(tools=[tool.name for tool in tools])
     metrics.add_kinds(list(JobKind))
     server = _build_server(
@@ -173,6 +183,7 @@ def assemble_app(
             external_issuer=urls.issuer if settings.auth == "jwt" else None,
             public_tools=public_tools,
         ),
+        catalog,
     )
     for customize in customizations:
         customize(server)
@@ -223,11 +234,18 @@ def assemble_app(
         },
         allowed_origins=settings.allowed_origins,
         public_tools=public_tools,
+        is_selected=catalog.is_selected,
         allow_browsing=settings.anonymous == "browse",
         on_answer=metrics.count_answer,
     )
     mcp_route = allow_cross_origin(endpoint, urls.public, settings.allowed_origins)
-    routes = [Route("/mcp", mcp_route), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
+    routes = [
+        Route("/mcp", mcp_route),
+        Route(READ_ONLY_PATH, mcp_route),
+        *metadata.routes(),
+        *health.ROUTES,
+        *downloads.ROUTES,
+    ]
     issuer_session = httpx2.AsyncClient()
     routes += _build_sign_in_routes(settings, urls, issuer_session, tuple(scopes))
     if settings.metrics_token is not None:
@@ -411,6 +429,7 @@ def _build_server(
     job_tasks: JobTasks,
     task_source: TaskSource,
     help_page: str,
+    catalog: ToolCatalog,
 ) -> MCPServer[App]:
     server = MCPServer[App](
         "holdfast",
@@ -431,7 +450,8 @@ def _build_server(
             shorten_errors,
             reject_unknown_names(tools, prompts),
             hide_unusable_tools(tools),
-            adapt_instructions,
+            adapt_instructions(catalog),
+            hide_unselected(catalog),  # inside the one before: that drops what is said twice
             resources.list_newest_jobs,
             SubscriptionListener(job_tasks),
         ],

@@ -1,7 +1,7 @@
 """ASGI middleware at `/mcp`: passes on what a verified caller posted, without their token.
 
-POST? → Host, Origin, Content-Type → token → rate → at most 6 MiB → scope → JSON, or SSE
- 405          421, 403, 400         401, 503  429        413        403
+POST? → Host, Origin, Content-Type → toolsets → token → rate → at most 6 MiB → scope → JSON, or SSE
+ 405          421, 403, 400           400     401, 503  429        413        403
 
 Whoever sends no token at all may list, and call what needs nobody, if the operator allows it. For
 anything else they get the 401 that starts a sign-in.
@@ -26,7 +26,14 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from schema.accounts.vault import Secret
-from schema.common.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
+from schema.common.errors import (
+    Denied,
+    HoldfastError,
+    Invalid,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 from schema.common.http import retry_after_header
 from service.auth.authenticators import Authenticator, RequestCredentials
 from service.auth.caller import Caller, Scope, SignInLacksScope
@@ -48,9 +55,10 @@ from service.http.refusals import (
     refuse_with_error,
     translate_sdk_refusals,
 )
-from service.http.request_options import read_options
+from service.http.request_options import RequestOptions, read_options
 from service.runtime.context import CURRENT_CALLER, HELP_URI, REAUTHENTICATE, App, ScopeFinder
 from service.runtime.request_ids import identify_request
+from service.runtime.toolsets import CURRENT_SELECTION
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """Enough for the items of a batch, and for the JSON around them."""
@@ -78,7 +86,7 @@ _ANONYMOUS_METHODS: Final = frozenset(
 
 
 class McpEndpoint:
-    """The ASGI application at `/mcp`."""
+    """The ASGI application at `/mcp` and `/mcp/readonly`."""
 
     def __init__(
         self,
@@ -90,6 +98,7 @@ class McpEndpoint:
         required_scopes: Mapping[str, Sequence[Scope]],
         scope_finders: Mapping[str, ScopeFinder] | None = None,
         public_tools: Collection[str] = (),
+        is_selected: Callable[[str], bool] = lambda _: True,
         allowed_origins: tuple[str, ...] = (),
         allow_browsing: bool = False,
         on_answer: Callable[[int], None] | None = None,
@@ -104,6 +113,7 @@ class McpEndpoint:
             required_scopes: what each tool needs (any one of them), and each method by its name.
             scope_finders: what a call of each tool needs, by its arguments (all of them).
             public_tools: the names of the tools that need nobody.
+            is_selected: whether the current connection has chosen a tool.
             allowed_origins: whose pages may call, besides our own and those of this machine.
             allow_browsing: whether a caller may look around without a sign-in.
             on_answer: called with the status of each answer.
@@ -121,6 +131,7 @@ class McpEndpoint:
             required_scopes,
             scope_finders or {},
             frozenset(public_tools),
+            is_selected,
         )
         self._authenticated_app = RequestBodyLimitMiddleware(scope_check, MAX_BODY_BYTES)
         self._anonymous_app = RequestBodyLimitMiddleware(scope_check, _MAX_ANONYMOUS_BODY_BYTES)
@@ -144,17 +155,29 @@ class McpEndpoint:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        with bind_client(printable_name(Headers(scope=scope).get("user-agent", ""))):
-            await self._authenticate(scope, receive, send)
+        try:
+            options = read_options(scope)
+        except Invalid as error:
+            refusal = refuse_with_error(HTTPStatus.BAD_REQUEST, "invalid_toolsets", error, {})
+            await refusal(scope, receive, send)
+            return
+        selection_token = CURRENT_SELECTION.set(options.selection)
+        try:
+            with bind_client(printable_name(Headers(scope=scope).get("user-agent", ""))):
+                await self._authenticate(scope, receive, send, options)
+        finally:
+            CURRENT_SELECTION.reset(selection_token)
 
-    async def _authenticate(self, scope: Connection, receive: Receive, send: Send) -> None:
+    async def _authenticate(
+        self, scope: Connection, receive: Receive, send: Send, options: RequestOptions
+    ) -> None:
         authenticator: Authenticator = scope["app"].state.authenticator
         headers = Headers(scope=scope)
         credentials = _read_credentials(headers)
         # A header that holds no token is a mistake, and never makes its sender nobody.
         is_anonymous = not any(name in headers for name in _CREDENTIAL_HEADERS)
         caller = None
-        if not (is_anonymous and self._allow_browsing and not read_options(scope).needs_sign_in):
+        if not (is_anonymous and self._allow_browsing and not options.needs_sign_in):
             try:
                 caller = await authenticator.authenticate(credentials)
             except (Unauthenticated, Denied, Unavailable) as error:
@@ -202,8 +225,10 @@ class _ScopeCheck:
         required_scopes: Mapping[str, Sequence[Scope]],
         scope_finders: Mapping[str, ScopeFinder],
         public_tools: frozenset[str],
+        is_selected: Callable[[str], bool],
     ) -> None:
         self._scope_finders = scope_finders
+        self._is_selected = is_selected
         self._public_tools = public_tools
         self._metadata = metadata
         self._json_transport = json_transport
@@ -267,11 +292,13 @@ class _ScopeCheck:
     def _is_public(self, call: Call) -> bool:
         """Return whether a call needs nobody."""
         if call.method == "tools/call":
-            return call.tool in self._public_tools
+            return call.tool in self._public_tools and self._is_selected(call.tool)
         return call.method in _ANONYMOUS_METHODS or call.resource == HELP_URI
 
     async def _find_scopes(self, scope: Connection, caller: Caller, call: Call) -> frozenset[Scope]:
         """Find the scopes that a call needs; of those of which one is enough, the first."""
+        if call.tool and not self._is_selected(call.tool):
+            return frozenset()  # it is answered as an unknown tool
         find_scopes = self._scope_finders.get(call.tool)
         if find_scopes is not None:
             app: App = scope["app"].state.app

@@ -29,6 +29,7 @@ from schema.common.errors import (
 from schema.common.text import format_count
 from schema.specs.command_lines.secret_values import HIDDEN, hide_secrets
 from schema.specs.validation_errors import SECRET_ARGUMENTS
+from service.runtime.toolsets import CURRENT_SELECTION, ToolNotChosen
 from service.views.text import count_json_bytes, fit_text
 
 MAX_REFUSAL_BYTES: Final = 3_000
@@ -65,15 +66,24 @@ def describe_refusal(failure: HoldfastError) -> str:
     return fit_text(text, MAX_REFUSAL_BYTES, keeps_end=True)
 
 
-def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
-    failure: HoldfastError, corrected_call: str = ""
-) -> ErrorHint:
-    """Say what to do about a refusal.
+def build_error_hint(failure: HoldfastError, corrected_call: str = "") -> ErrorHint:
+    """Say what to do about a refusal, with no call of a tool that the connection does not have.
 
     Args:
         failure: why the call was refused.
         corrected_call: the caller's own call without its mistakes, if that is known.
     """
+    hint = _choose_hint(failure, corrected_call)
+    tool = hint.next_call.partition(" ")[0]
+    if not tool or CURRENT_SELECTION.get().includes(tool):
+        return hint
+    advice = f"{tool} would show more; whoever set this connection up has not chosen it."
+    return ErrorHint(advice, appended_text=advice if hint.appended_text else "")
+
+
+def _choose_hint(  # noqa: C901, PLR0911  # one for each kind of refusal
+    failure: HoldfastError, corrected_call: str
+) -> ErrorHint:
     match failure:
         case Invalid():
             advice = "Correct what is named, and make the same call again."
@@ -92,6 +102,8 @@ def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
             return ErrorHint(advice)
         case Conflict():
             return ErrorHint("Make the same call again once what stands in its way is over.")
+        case ToolNotChosen():
+            return ErrorHint("Have the person choose that toolset as well, or do without.")
         case Denied():
             advice = "Have the person grant what is missing; whoami shows what there is."
             return ErrorHint(advice, _format_call("whoami", {}))

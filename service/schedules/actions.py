@@ -31,7 +31,7 @@ from service.schedules.views import (
     ScheduleDryRunView,
     ScheduleView,
 )
-from service.views.job_kinds import describe_kind
+from service.views.job_kinds import describe_kind, expect_launch_tool
 
 _FIRING_TIMEOUT: Final = timedelta(seconds=3)
 """How long a call waits for the firing that it requested; workers look each second."""
@@ -141,6 +141,7 @@ async def update_schedule(
     Raises:
         NotFound: the caller has no such schedule.
         Invalid: the new times cannot be parsed, or there is no change.
+        ToolNotChosen: it would launch what the connection has no tool for.
     """
     if changes == ScheduleChange():
         raise Invalid("There is nothing to change; give run_now, paused, cron or another argument.")
@@ -150,6 +151,8 @@ async def update_schedule(
         if locked is None:
             raise NotFound("schedule", handle)
         caller.require_scope(describe_kind(locked.kind).scope)
+        if changes.run_now or changes.paused is False:
+            expect_launch_tool(locked.kind)
         new_version = _apply_changes(locked, changes)
         next_at = _compute_next_at(locked, new_version, changes, locked.read_at)
         asked_at = await schedule_store.update_schedule(

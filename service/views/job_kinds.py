@@ -17,6 +17,7 @@ from schema.specs.hub_job import MAX_JOB_TIMEOUT, HubJobSpec
 from schema.specs.inference import MAX_CALL_TIMEOUT, InferenceSpec
 from schema.specs.space import SpaceCallSpec
 from service.auth.caller import Scope
+from service.runtime.toolsets import CURRENT_SELECTION, ToolNotChosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class KindDescription:
 
     plural: str = "jobs of this kind"
     """Several of its jobs, in a sentence."""
+    launch_tool: str = ""
+    """The tool that launches it; empty: one that is in no toolset."""
     scope: Scope = Scope.INFERENCE
     """The scope that a token needs to start or stop a job of this kind."""
     spec_type: type[Spec] = OpenSpec
@@ -49,6 +52,7 @@ class KindDescription:
 _KINDS: Final[Mapping[str, KindDescription]] = {
     JobKind.HUB_JOB: KindDescription(
         plural="Hugging Face Jobs",
+        launch_tool="launch_job",
         scope=Scope.JOBS,
         spec_type=HubJobSpec,
         max_timeout=MAX_JOB_TIMEOUT,
@@ -64,6 +68,7 @@ _KINDS: Final[Mapping[str, KindDescription]] = {
     ),
     JobKind.INFERENCE: KindDescription(
         plural="inference calls",
+        launch_tool="launch_inference",
         spec_type=InferenceSpec,
         retry_overrides=("timeout", "task", "model", "inputs", "parameters", "provider"),
         work_arguments=("model", "inputs"),
@@ -73,6 +78,7 @@ _KINDS: Final[Mapping[str, KindDescription]] = {
     ),
     JobKind.SPACE_CALL: KindDescription(
         plural="Space calls",
+        launch_tool="launch_space_call",
         spec_type=SpaceCallSpec,
         retry_overrides=("timeout", "space", "api_name", "arguments"),
         work_arguments=("arguments", "api_name"),
@@ -81,6 +87,7 @@ _KINDS: Final[Mapping[str, KindDescription]] = {
     ),
     JobKind.BATCH: KindDescription(
         plural="batches",
+        launch_tool="launch_inference",
         spec_type=BatchSpec,
         retry_overrides=(
             *("timeout", "model", "parameters", "provider", "bill_to"),
@@ -100,6 +107,17 @@ _UNKNOWN_KIND: Final = KindDescription()
 def describe_kind(kind: str) -> KindDescription:
     """Return the description of a kind; a default for a kind that has no entry."""
     return _KINDS.get(kind, _UNKNOWN_KIND)
+
+
+def expect_launch_tool(kind: str) -> None:
+    """Check that the connection has the tool that launches a kind, before it is launched otherwise.
+
+    Raises:
+        ToolNotChosen: it has not.
+    """
+    tool = describe_kind(kind).launch_tool
+    if not CURRENT_SELECTION.get().includes(tool):
+        raise ToolNotChosen(tool)
 
 
 def fill_sentence(sentence: str, status: JobStatus) -> str:

@@ -7,6 +7,7 @@ from mcp.server import MCPServer
 
 from service.auth.caller import Scope
 from service.runtime.context import HELP_URI, App
+from service.runtime.toolsets import describe_toolsets
 
 _SCOPE_USES: Final = {
     Scope.JOBS: "run, schedule and cancel Hugging Face Jobs",
@@ -31,6 +32,10 @@ in only when it connects takes the URL {endpoint}?login.
 Scopes
 {scopes}
   A call that lacks one asks for it. The tool whoami shows what you have.
+
+Fewer tools
+  {toolsets_advice} The URL {endpoint}/readonly, or the header X-MCP-Readonly: true, has only \
+tools that read.
 """
 _HUB_ADVICE: Final = (
     "Any other client sends the header Authorization: Bearer hf_…, with a token from "
@@ -59,6 +64,7 @@ def build_help_page(
     return _PAGE.format(
         public_tools=" and ".join(public_tools) or "none of them",
         endpoint=f"{public_url}/mcp",
+        toolsets_advice=describe_toolsets(),
         token_advice=_EXTERNAL_ADVICE.format(issuer=external_issuer) if external else _HUB_ADVICE,
         scopes="\n".join(f"  {scope}: to {use}" for scope, use in _SCOPE_USES.items()),
     )

@@ -27,7 +27,7 @@ from service.mcp.tools.arguments import (
     Secrets,
 )
 from service.mcp.tools.launch_answer import launch
-from service.views.job_kinds import describe_kind
+from service.views.job_kinds import describe_kind, expect_launch_tool
 from service.views.jobs import LaunchedView
 
 
@@ -54,6 +54,7 @@ async def _build_request(
     async with app.transaction(caller) as tx:
         earlier = await operations.find_job(tx, caller, arguments.job_id)
         caller.require_scope(describe_kind(earlier.kind).scope)
+        expect_launch_tool(earlier.kind)
         plan = retries.plan_retry(earlier, arguments.overrides or {}, arguments.secrets or {})
         retries.expect_useful_retry(earlier, plan)
         spec, copied_items = await _copy_items(

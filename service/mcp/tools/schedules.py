@@ -55,6 +55,7 @@ from service.schedules.views import (
     describe_cost,
     describe_next_runs,
 )
+from service.views.job_kinds import expect_launch_tool
 from service.views.job_summary import shorten_title
 from service.views.pages import describe_page, take_page
 
@@ -99,6 +100,7 @@ async def _build_request(
 ) -> LaunchRequest:
     """Check what is to be launched, as the tool would that launches it now."""
     request = await _build_scheduled_request(app, caller, arguments)
+    expect_launch_tool(request.kind)
     cron = truncate(arguments.cron, _MAX_CRON_CHARS)
     if request.attachment is not None:
         raise Invalid(

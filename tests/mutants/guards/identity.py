@@ -7,18 +7,22 @@ from schema.accounts import secrets as sealed_secrets
 from schema.common import async_cache
 from schema.specs import hub_job, validation_errors
 from service.auth import authenticators, caller, hub_client, token_verifier
-from service.http import middleware
+from service.http import middleware, request_options
 from service.http.sign_in_proxy import provider as proxy_provider
 from service.http.sign_in_proxy import routes as proxy_routes
 from service.jobs import operations as job_operations
 from service.mcp import tool as mcp_tool
+from service.mcp.catalog import visibility
 from service.runtime import context as runtime_context
+from service.runtime import toolsets
+from service.schedules import actions as schedule_actions
+from service.views import job_kinds
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.accounts import test_credentials
 from tests.schema.accounts import test_secrets as test_sealed_secrets
 from tests.service.auth import test_authenticators, test_token_verifier
 from tests.service.auth import test_scopes as test_auth_scopes
-from tests.service.http import test_anonymous_calls, test_middleware
+from tests.service.http import test_anonymous_calls, test_middleware, test_tool_selection
 from tests.service.http.sign_in_proxy import test_attacks_on_sign_in
 from tests.workers.hub import test_labels
 
@@ -54,7 +58,7 @@ IDENTITY_GUARDS: Final = (
             "is_anonymous and self._allow_browsing and not",
             "is_anonymous and not",
         ),
-        a_client_can_sign_in_at_once=("and not read_options(scope).needs_sign_in", ""),
+        a_client_can_sign_in_at_once=("and not options.needs_sign_in", ""),
         nobody_is_counted_by_address=(
             "await rate_limiter.count_anonymous_call(host)",
             'await rate_limiter.count_anonymous_call("")',
@@ -98,6 +102,78 @@ IDENTITY_GUARDS: Final = (
         nobody_is_shown_what_leads_to_a_sign_in=(
             "if caller is not None else ALL_SCOPES",
             "if caller is not None else frozenset()",
+        ),
+    ),
+    *mutants_in_file(
+        visibility,
+        test_tool_selection,
+        hidden_tools_are_not_called=(
+            'case "tools/call" if not catalog.is_selected(name):',
+            'case "tools/call" if not name:',
+        ),
+        hidden_methods_of_tasks_are_not_called=(
+            'if not catalog.is_selected(_METHOD_TOOLS.get(ctx.method, "")) and',
+            "if False and",
+        ),
+        hidden_prompts_are_not_filled=(
+            "if not catalog.is_selected(_PROMPT_TOOLS[name]):",
+            "if False:",
+        ),
+        hidden_resources_are_not_read=("if not catalog.is_selected(tool):", "if False:"),
+    ),
+    *mutants_in_file(
+        toolsets,
+        test_tool_selection,
+        reading_connections_do_not_write=(
+            "if self.read_only and not is_read_only:",
+            "if False:",
+        ),
+        what_is_not_chosen_is_not_there=(
+            "return any(tool in TOOLS_BY_TOOLSET[toolset] for toolset in self.toolsets)",
+            "return True",
+        ),
+        names_of_toolsets_are_exact=(
+            'names = [name.strip(" \\t") for name in text.split(",")]',
+            'names = [name.strip().lower() for name in text.split(",")]',
+        ),
+    ),
+    *mutants_in_file(
+        request_options,
+        test_tool_selection,
+        a_header_brings_nothing_back=(
+            "toolsets &= _read_toolsets(place, values)",
+            "toolsets = _read_toolsets(place, values) if values else toolsets",
+        ),
+        a_choice_is_made_once=("if len(values) > 1:", "if len(values) > 99:"),
+        the_path_alone_makes_it_read_only=('scope["path"] == READ_ONLY_PATH or any(', "any("),
+        a_name_in_capitals_counts=("name.strip().lower(), []", "name, []"),
+    ),
+    *mutants_in_file(
+        job_kinds,
+        test_tool_selection,
+        nothing_else_launches_what_is_hidden=(
+            "if not CURRENT_SELECTION.get().includes(tool):",
+            "if False:",
+        ),
+    ),
+    *mutants_in_file(
+        schedule_actions,
+        test_tool_selection,
+        a_schedule_does_not_fire_what_is_hidden=(
+            "if changes.run_now or changes.paused is False:",
+            "if False:",
+        ),
+    ),
+    *mutants_in_file(
+        middleware,
+        test_tool_selection,
+        hidden_tools_ask_for_no_scope=(
+            "if call.tool and not self._is_selected(call.tool):",
+            "if False:",
+        ),
+        hidden_tools_are_not_public=(
+            "call.tool in self._public_tools and self._is_selected(call.tool)",
+            "call.tool in self._public_tools",
         ),
     ),
     *mutants_in_file(

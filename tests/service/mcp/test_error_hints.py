@@ -38,6 +38,7 @@ from service.jobs.approval import ApprovalQuestion
 from service.jobs.retries import RetryRefused
 from service.mcp.confirmation import Declined, NeedsConfirmation
 from service.mcp.error_hints import build_error_hint
+from service.runtime.toolsets import ToolNotChosen
 from tests.support.mcp.client import answer_text, open_mcp_client, post_message, read_refusal
 from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, complete_arguments
 
@@ -73,6 +74,7 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     NamespaceDenied("org", "ada", TokenKind.OAUTH),
     LaunchDenied("ada", "no."),
     HubAuthorityMissing(),
+    ToolNotChosen("launch_job"),
     HubAuthorityRefused(Unauthenticated("Sign in again.")),
     SignInLacksScope("https://id.example", ["mcp:write"]),
 )
