@@ -4,10 +4,10 @@ Unless the database is at a revision that this release runs on, and its keys are
 read or written.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import structlog
@@ -76,6 +76,21 @@ class TenantDatabase:
         """
         async with self.transaction() as tx:
             yield tx, await act_as_subject(tx, subject_id)
+
+    async def commit_statement(self, query: str, *args: object) -> Mapping[str, Any] | None:
+        """Run and commit a statement that acts for a subject by itself; see `Database`.
+
+        Raises:
+            Unavailable: the database cannot be reached, or this release does not run on it.
+            InDoubt: it went away meanwhile.
+        """
+        if not self._is_verified:
+            async with self.transaction():
+                pass  # it checks
+        row: Mapping[str, Any] | None = None
+        with anyio.CancelScope(shield=True):
+            row = await self._database.commit_statement(query, *args)
+        return row  # noqa: RET504  # to mypy, the scope may suppress what is raised
 
     async def read_revision(self) -> str:
         """Check the revision again, and return it.

@@ -138,8 +138,12 @@ def make_job(database: Database, ada_id: str) -> JobFactory:
             "labels": {},
             "max_open_jobs": 1000,
         }
-        async with database.transaction() as tx:
-            return await lifecycle.submit_job(tx, **request | overrides)
+        request |= overrides
+        job = await lifecycle.commit_job(database, request["subject_id"], **request)
+        if job is not None:
+            return job
+        async with database.transaction() as tx:  # as the service does
+            return await lifecycle.submit_job(tx, **request)
 
     return make
 

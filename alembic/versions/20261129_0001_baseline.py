@@ -18,6 +18,7 @@ UPGRADE = (
     "roles.sql",
     "tables.sql",
     "transition_guards.sql",
+    "submission.sql",
     "dependency_settlement.sql",
     "cost_settlement.sql",
     "secret_removal.sql",

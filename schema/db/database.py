@@ -59,6 +59,8 @@ _JOB_CHANGED_SQLSTATE: Final = "HFJOB"
 """The code of the notice that a trigger sends for a changed job; see `change_notifications.sql`."""
 _JOB_EVENT_SQLSTATE: Final = "HFEVT"
 """The code of the notice that another one sends for each event of a job."""
+_UNDONE_SQLSTATE: Final = "HFUND"
+"""The code of a statement that has undone itself; see `undo_statement` in `submission.sql`."""
 
 
 _CACHED_STATEMENTS: Final = 100
@@ -86,6 +88,8 @@ SELECT CASE
             OR current_setting('synchronous_standby_names') <> ''
        THEN pg_logical_emit_message(true, 'holdfast', '') END
 """
+COMMIT_WITHOUT_DISK_SQL: Final = "set_config('synchronous_commit', 'off', true)"
+"""What a statement for `commit_statement` evaluates, so that it commits as `_COMMIT` does."""
 _COMMIT: Final = f"SET LOCAL synchronous_commit = off; COMMIT; {_WAIT_FOR_DISK}"
 _REFUSE: Final = f"ROLLBACK; {_WAIT_FOR_DISK}"
 """Ends a transaction whose caller is told what it has seen: a refusal names rows too."""
@@ -119,12 +123,20 @@ class Transaction(Protocol):
         ...
 
 
+class StatementCommitter(Protocol):
+    """What a statement needs that is a transaction of its own."""
+
+    async def commit_statement(self, query: str, *args: object) -> Mapping[str, Any] | None:
+        """Run and commit a statement, and return its first row; see `Database`."""
+        ...
+
+
 RefusalListener = Callable[[Transaction], Awaitable[object]]
 """Called in a transaction of its own."""
 
 
 class Database:
-    """Opens transactions; nothing else in the code base commits."""
+    """Opens transactions and ends them; nothing else in the code base commits."""
 
     def __init__(
         self,
@@ -160,6 +172,7 @@ class Database:
         self._role = role
         self._is_wall_seen = role is None
         settings = _SESSION_SETTINGS | ({"role": str(role)} if role else {})  # no subclass: asyncpg
+        self._is_pooled = pooled
         self._begin_sql = _begin_with(settings) if pooled else "BEGIN"
         self._acquire_timeout = max(_ACQUIRE_TIMEOUT, server.total_timeout(_ACQUIRE_TIMEOUT))
         connect: Any = partial(_connect, server)  # the stubs want each option of asyncpg by name
@@ -222,9 +235,60 @@ class Database:
                     "The database", effect="whether this was done is not known"
                 ) from error
             raise Unavailable("The database", effect="nothing was done") from error
-        except asyncpg.PostgresError:
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != _UNDONE_SQLSTATE:
+                await self._explain_refusal()
+            raise
+        self._publish(changes)
+
+    async def commit_statement(self, query: str, *args: object) -> Mapping[str, Any] | None:
+        """Run one statement that is a transaction of its own, and return its first row.
+
+        The server commits it before it answers: its locks never wait for this process, nor for
+        the disk if it evaluates `COMMIT_WITHOUT_DISK_SQL`. The answer waits for the disk.
+
+        Returns:
+            None if there is no row, or the statement has undone itself.
+
+        Raises:
+            Unavailable: the server cannot be reached, or ended the statement; nothing was done.
+            InDoubt: it went away meanwhile.
+        """
+        if self._is_pooled or not self._is_wall_seen:
+            try:
+                async with self.transaction() as tx:
+                    return await tx.fetchrow(query, *args)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate == _UNDONE_SQLSTATE:
+                    return None
+                raise
+        changes = _JobChanges()
+        row: Mapping[str, Any] | None = None
+        is_sent = is_committed = False
+        try:
+            async with self._acquire() as connection:
+                with changes.collect_from(connection):
+                    is_sent = True
+                    row = cast("Mapping[str, Any] | None", await connection.fetchrow(query, *args))
+                    is_committed = True
+                    await connection.execute(_WAIT_FOR_DISK)
+        except _UNAVAILABLE_ERRORS as error:
+            self.causes.report(error)
+            if is_committed or (is_sent and not _is_rolled_back(error)):
+                raise InDoubt(
+                    "The database", effect="whether this was done is not known"
+                ) from error
+            raise Unavailable("The database", effect="nothing was done") from error
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == _UNDONE_SQLSTATE:
+                return None
             await self._explain_refusal()
             raise
+        self._publish(changes)
+        return row
+
+    def _publish(self, changes: "_JobChanges") -> None:
+        """Tell the listeners what was committed."""
         if changes.versions and self._on_job_changes is not None:
             self._on_job_changes(changes.versions)
         if changes.transitions and self._on_transitions is not None:
@@ -343,6 +407,12 @@ async def _roll_back(connection: PoolConnectionProxy) -> None:
                 await connection.execute("ROLLBACK")
         except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             connection.terminate()  # the server then rolls back, and the pool opens another
+
+
+def _is_rolled_back(error: BaseException) -> bool:
+    """Say whether the server has ended a statement, and lives to commit the next one."""
+    severity = getattr(error, "severity_en", None)  # a session ends with FATAL or PANIC
+    return isinstance(error, asyncpg.PostgresError) and severity == "ERROR"
 
 
 def _begin_with(settings: Mapping[str, str]) -> str:

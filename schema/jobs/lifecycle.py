@@ -15,7 +15,7 @@ database's. Nothing here commits: the caller's transaction does.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Required, TypedDict, Unpack
 from uuid import UUID
 
 from schema.accounts.idempotency import check_same_request
@@ -30,7 +30,7 @@ from schema.common.errors import (
     Unavailable,
     WorkspaceArchived,
 )
-from schema.db.database import Transaction
+from schema.db.database import COMMIT_WITHOUT_DISK_SQL, StatementCommitter, Transaction
 from schema.db.sql import parse_statement
 from schema.db.storable import refuse_oversized_spec
 from schema.jobs.dependencies import DependencyCondition
@@ -42,9 +42,15 @@ _COMPARED_COLUMNS: Final = (
 _SPEC_SIZE_CONSTRAINT: Final = "ck_job_payload_spec_size"
 
 _SUBMIT_JOB: Final = parse_statement(f"""
-WITH key AS (
+WITH acting AS MATERIALIZED (
+    -- All that follows reads it first. Whoever acts for nobody, or for another, is refused.
+    SELECT CASE WHEN :acting_subject_id::text IS NOT NULL
+                THEN set_config('holdfast.subject', :acting_subject_id, true) END,
+           {COMMIT_WITHOUT_DISK_SQL}
+), key AS (
     INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at, secrets_digest)
     SELECT :subject_id, :idempotency_key, :job_id, now() + interval '24 hours', :secrets_digest
+      FROM acting
      WHERE :idempotency_key::text IS NOT NULL
     ON CONFLICT (subject_id, key) DO UPDATE
        SET job_id = excluded.job_id,
@@ -55,7 +61,7 @@ WITH key AS (
 ), accepted AS (
     SELECT job_id FROM key
      UNION ALL
-    SELECT :job_id::uuid WHERE :idempotency_key::text IS NULL
+    SELECT :job_id::uuid FROM acting WHERE :idempotency_key::text IS NULL
 ), parents AS MATERIALIZED (
     -- Whatever ends one of them waits for us, or we wait for it: their states here stay true.
     SELECT id,
@@ -93,6 +99,7 @@ WITH key AS (
        SET queued = queued + 1
      WHERE id = :subject_id
        AND queued + active < :max_open_jobs
+       AND (:acting_subject_id::text IS NULL OR hold IS DISTINCT FROM 'credentials')
        AND EXISTS (SELECT FROM made)
     RETURNING id,
               coalesce(monthly_budget_micro_usd, :default_monthly_budget::bigint) AS budget
@@ -143,26 +150,33 @@ WITH key AS (
                                                 'request_id', :request_id::text,
                                                 'traceparent', :traceparent::text))
       FROM made
+), checked AS MATERIALIZED (
+    SELECT made.*,
+           EXISTS (SELECT FROM counted) AS counted,
+           (SELECT count(*) FROM parents) = coalesce(cardinality(:parent_ids::uuid[]), 0)
+               AS related,
+           :workspace_id::uuid IS NULL OR EXISTS (SELECT FROM entered) AS entered,
+           CASE WHEN :ceiling_micro_usd IS NOT NULL THEN EXISTS (SELECT FROM monthly)
+                ELSE NOT EXISTS (SELECT FROM counted WHERE budget IS NOT NULL)
+                 AND NOT EXISTS (SELECT FROM entered WHERE budget_micro_usd IS NOT NULL) END
+               AS held,
+           EXISTS (SELECT FROM grouped) AS grouped,
+           CASE WHEN :idempotency_key::text IS NULL THEN (
+               SELECT earlier.id
+                 FROM job AS earlier
+                WHERE earlier.subject_id = :subject_id
+                  AND earlier.digest = made.digest
+                  AND earlier.state NOT IN ('failed', 'cancelled')
+                  AND earlier.created_at > now() - interval '10 minutes'
+                  AND earlier.id IS DISTINCT FROM :rerun_of
+                ORDER BY earlier.created_at DESC
+                LIMIT 1) END AS possible_duplicate_of
+      FROM made
 )
-SELECT made.*,
-       EXISTS (SELECT FROM counted) AS counted,
-       (SELECT count(*) FROM parents) = coalesce(cardinality(:parent_ids::uuid[]), 0) AS related,
-       :workspace_id::uuid IS NULL OR EXISTS (SELECT FROM entered) AS entered,
-       CASE WHEN :ceiling_micro_usd IS NOT NULL THEN EXISTS (SELECT FROM monthly)
-            ELSE NOT EXISTS (SELECT FROM counted WHERE budget IS NOT NULL)
-             AND NOT EXISTS (SELECT FROM entered WHERE budget_micro_usd IS NOT NULL) END AS held,
-       EXISTS (SELECT FROM grouped) AS grouped,
-       CASE WHEN :idempotency_key::text IS NULL THEN (
-           SELECT earlier.id
-             FROM job AS earlier
-            WHERE earlier.subject_id = :subject_id
-              AND earlier.digest = made.digest
-              AND earlier.state NOT IN ('failed', 'cancelled')
-              AND earlier.created_at > now() - interval '10 minutes'
-              AND earlier.id IS DISTINCT FROM :rerun_of
-            ORDER BY earlier.created_at DESC
-            LIMIT 1) END AS possible_duplicate_of
-  FROM made
+SELECT *
+  FROM checked
+ WHERE CASE WHEN :acting_subject_id::text IS NULL OR (counted AND related AND entered AND held)
+            THEN true ELSE undo_statement() END
 """)  # noqa: S608  # our own words
 
 _SELECT_SUBMITTED_JOB: Final = """
@@ -234,41 +248,40 @@ class SubmittedJob(Job):
     """A job of the same request, minutes old; looked for only without an idempotency key."""
 
 
-async def submit_job(
-    tx: Transaction,
-    *,
-    job_id: UUID | None = None,
-    subject_id: str,
-    kind: str,
-    namespace: str,
-    title: str,
-    spec: dict[str, Any],
-    labels: dict[str, str],
-    max_open_jobs: int,
-    workspace_id: UUID | None = None,
-    idempotency_key: str | None = None,
-    client: str | None = None,
-    request_id: str | None = None,
-    traceparent: str | None = None,
-    rate: Rate | None = None,
-    default_monthly_budget: int | None = None,
-    rerun_of: UUID | None = None,
-    parent_ids: Sequence[UUID] = (),
-    dependency_condition: DependencyCondition = DependencyCondition.SUCCESS,
-    schedule_id: UUID | None = None,
-    secret_values: SecretValues | None = None,
-) -> SubmittedJob:
+class Submission(TypedDict, total=False):
+    """What a job is submitted with."""
+
+    job_id: UUID | None
+    """A caller that does not know whether its commit was carried out submits it again: there is one
+    job, whichever of the two calls made it. None: a new one."""
+    subject_id: Required[str]
+    kind: Required[str]
+    namespace: Required[str]
+    title: Required[str]
+    spec: Required[dict[str, Any]]
+    labels: Required[dict[str, str]]
+    max_open_jobs: Required[int]
+    workspace_id: UUID | None
+    idempotency_key: str | None
+    client: str | None
+    request_id: str | None
+    traceparent: str | None
+    """Of the span of the call, if traces are made."""
+    rate: Rate | None
+    """What a launch of it can cost; none if it has no price."""
+    default_monthly_budget: int | None
+    """Millionths of a dollar, for a subject without a budget of its own."""
+    rerun_of: UUID | None
+    parent_ids: Sequence[UUID]
+    """The job waits until these have ended as `dependency_condition` says."""
+    dependency_condition: DependencyCondition
+    schedule_id: UUID | None
+    secret_values: SecretValues | None
+    """Compared under the idempotency key; storing them is up to the caller."""
+
+
+async def submit_job(tx: Transaction, **submission: Unpack[Submission]) -> SubmittedJob:
     """Put a job in the queue; the same key and request again return the first job.
-
-    A caller that does not know whether its commit was carried out repeats the call with the same
-    `job_id`: there is one job, whichever of the two calls made it.
-
-    Args:
-        traceparent: of the span of the call, if traces are made.
-        rate: what a launch of it can cost; none if it has no price.
-        default_monthly_budget: millionths of a dollar, for a subject without a budget of its own.
-        parent_ids: the job waits until these jobs have ended as `dependency_condition` says.
-        secret_values: compared under the idempotency key; storing them is up to the caller.
 
     Raises:
         IdempotencyConflict: the key belongs to a different request.
@@ -279,38 +292,81 @@ async def submit_job(
             transaction must not commit.
         Invalid: the request is too large to be stored.
     """
-    submission: dict[str, Any] = {
-        "job_id": job_id or ids.new_id(),
-        "subject_id": subject_id,
-        "workspace_id": workspace_id,
-        "kind": kind,
-        "namespace": namespace,
-        "title": title,
-        "labels": labels,
-        "spec": spec,
-        "idempotency_key": idempotency_key,
-        "max_open_jobs": max_open_jobs,
-        "client": client,
-        "request_id": request_id,
-        "traceparent": traceparent,
-        "price_micro_usd": rate and rate.price_micro_usd,
-        "ceiling_micro_usd": rate and rate.ceiling_micro_usd,
-        "most_micro_usd": rate and rate.most_micro_usd,
-        "default_monthly_budget": default_monthly_budget,
-        "rerun_of": rerun_of,
-        "parent_ids": sorted(set(parent_ids)),
-        "dependency_condition": dependency_condition,
-        "schedule_id": schedule_id,
-        "secrets_digest": idempotency_key and secret_values and secret_values.digest(),
-    }
+    parameters = _bind_submission(submission)
     with refuse_oversized_spec(_SPEC_SIZE_CONSTRAINT, consequence="nothing was launched"):
-        row = await tx.fetchrow(*_SUBMIT_JOB.bind(**submission))
+        row = await tx.fetchrow(*_SUBMIT_JOB.bind(**parameters))
     if row is None:
-        return await _find_submitted_job(tx, submission, secret_values)
-    refusal = await _find_refusal(tx, row, submission, rate)
+        return await _find_submitted_job(tx, parameters, submission.get("secret_values"))
+    refusal = await _find_refusal(tx, row, parameters, submission.get("rate"))
     if refusal is not None:
         raise refusal
     return SubmittedJob.from_row(row)
+
+
+async def commit_job(
+    database: StatementCommitter, acting_subject_id: str, **submission: Unpack[Submission]
+) -> SubmittedJob | None:
+    """Put a job in the queue and commit it in one statement.
+
+    The locks of the subject, its budgets and its workspace are then held for that statement only,
+    and not while its answer is on the way.
+
+    Args:
+        database: commits it.
+        acting_subject_id: whose rows it may see.
+
+    Returns:
+        The job; or None, and nothing was done: it exists already, or is refused, or its subject
+        has no usable token. `submit_job` in a transaction finds it, or says why.
+
+    Raises:
+        Invalid: the request is too large to be stored.
+        Unavailable: nothing was done.
+        InDoubt: it may have been.
+    """
+    parameters = _bind_submission(submission, acting_subject_id=acting_subject_id)
+    with refuse_oversized_spec(_SPEC_SIZE_CONSTRAINT, consequence="nothing was launched"):
+        row = await database.commit_statement(*_SUBMIT_JOB.bind(**parameters))
+    return None if row is None else SubmittedJob.from_row(row)
+
+
+def _bind_submission(
+    submission: Submission, *, acting_subject_id: str | None = None
+) -> dict[str, Any]:
+    """Name the parameters of the statement.
+
+    Args:
+        submission: what is submitted.
+        acting_subject_id: whom the statement itself acts for, undoing itself if it is refused;
+            None: its transaction does both.
+    """
+    rate, secret_values = submission.get("rate"), submission.get("secret_values")
+    key = submission.get("idempotency_key")
+    return {
+        "acting_subject_id": acting_subject_id,
+        "job_id": submission.get("job_id") or ids.new_id(),
+        "subject_id": submission["subject_id"],
+        "workspace_id": submission.get("workspace_id"),
+        "kind": submission["kind"],
+        "namespace": submission["namespace"],
+        "title": submission["title"],
+        "labels": submission["labels"],
+        "spec": submission["spec"],
+        "idempotency_key": key,
+        "max_open_jobs": submission["max_open_jobs"],
+        "client": submission.get("client"),
+        "request_id": submission.get("request_id"),
+        "traceparent": submission.get("traceparent"),
+        "price_micro_usd": rate and rate.price_micro_usd,
+        "ceiling_micro_usd": rate and rate.ceiling_micro_usd,
+        "most_micro_usd": rate and rate.most_micro_usd,
+        "default_monthly_budget": submission.get("default_monthly_budget"),
+        "rerun_of": submission.get("rerun_of"),
+        "parent_ids": sorted(set(submission.get("parent_ids", ()))),
+        "dependency_condition": submission.get("dependency_condition", DependencyCondition.SUCCESS),
+        "schedule_id": submission.get("schedule_id"),
+        "secrets_digest": key and secret_values and secret_values.digest(),
+    }
 
 
 async def cancel_job(

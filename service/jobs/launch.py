@@ -19,6 +19,7 @@ from schema.db.database import Transaction
 from schema.db.storable import expect_storable
 from schema.jobs import lifecycle
 from schema.jobs.dependencies import DependencyCondition
+from schema.jobs.lifecycle import Submission, SubmittedJob
 from schema.jobs.tables import FINAL_STATES, JobState
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
@@ -94,7 +95,7 @@ async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> Launc
     in_doubt = False
     for pause in _RETRY_PAUSES_SECONDS:
         try:
-            view = await _insert_job(app, caller, request, job_id)
+            view = await _launch_job(app, caller, request, job_id)
         except InDoubt:
             in_doubt = True
         except Unavailable:
@@ -115,47 +116,20 @@ async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> Launc
     )
 
 
-async def _insert_job(
+async def _launch_job(
     app: App, caller: Caller, request: LaunchRequest, job_id: UUID
 ) -> LaunchedView:
-    """Queue a job; a second call with the same id finds the first one's job."""
-    async with app.transaction(caller) as tx:
-        job = await lifecycle.submit_job(
-            tx,
-            job_id=job_id,
-            subject_id=caller.subject_id,
-            kind=request.kind,
-            namespace=request.namespace,
-            title=request.title,
-            spec=request.spec,
-            labels=request.labels,
-            max_open_jobs=app.max_open_jobs,
-            workspace_id=request.workspace_id,
-            idempotency_key=request.idempotency_key,
-            client=CURRENT_CLIENT.get(),
-            request_id=CURRENT_REQUEST_ID.get(),
-            traceparent=current_traceparent(),
-            rate=request.rate,
-            default_monthly_budget=app.monthly_budget_micro_usd,
-            rerun_of=request.rerun_of,
-            parent_ids=request.parent_ids,
-            dependency_condition=request.dependency_condition,
-            secret_values=sealed_secrets.SecretValues(
-                app.vault,
-                request.secrets,
-                owner=f"job/{caller.subject_id}/{request.idempotency_key}",
-            ),
-        )
-        await sealed_secrets.save_job_secrets(
-            tx, app.vault, job.id, caller.subject_id, request.secrets
-        )
-        if request.attachment is not None:
-            await request.attachment.store(tx, caller, job.id)
-        hit_failpoint("submit.written")
-        view = await operations.read_job_view(
-            tx, app, caller, common_ids.format_handle(HandleKind.JOB, job.id)
-        )
+    """Queue a job, and show it; a second call with the same id finds the first one's job."""
+    job = await _submit_job(app, caller, request, job_id)
     hit_failpoint("submit.committed")
+    try:
+        # The token was looked at by the submission: a job that exists is shown whatever it is now.
+        async with app.database.as_subject(caller.subject_id) as (tx, _hold):
+            view = await operations.read_job_view(
+                tx, app, caller, common_ids.format_handle(HandleKind.JOB, job.id)
+            )
+    except Unavailable as error:  # it is launched, whatever this read did not learn
+        raise InDoubt("The database", effect="the job was launched and cannot be read") from error
     earlier = job.possible_duplicate_of
     return LaunchedView(
         **dict(view),
@@ -164,6 +138,50 @@ async def _insert_job(
         else common_ids.format_handle(HandleKind.JOB, earlier),
         notes=request.short_notes,
     )
+
+
+async def _submit_job(
+    app: App, caller: Caller, request: LaunchRequest, job_id: UUID
+) -> SubmittedJob:
+    """Commit a job, in one statement if nothing is stored beside it."""
+    submission: Submission = {
+        "job_id": job_id,
+        "subject_id": caller.subject_id,
+        "kind": request.kind,
+        "namespace": request.namespace,
+        "title": request.title,
+        "spec": request.spec,
+        "labels": request.labels,
+        "max_open_jobs": app.max_open_jobs,
+        "workspace_id": request.workspace_id,
+        "idempotency_key": request.idempotency_key,
+        "client": CURRENT_CLIENT.get(),
+        "request_id": CURRENT_REQUEST_ID.get(),
+        "traceparent": current_traceparent(),
+        "rate": request.rate,
+        "default_monthly_budget": app.monthly_budget_micro_usd,
+        "rerun_of": request.rerun_of,
+        "parent_ids": request.parent_ids,
+        "dependency_condition": request.dependency_condition,
+        "secret_values": sealed_secrets.SecretValues(
+            app.vault,
+            request.secrets,
+            owner=f"job/{caller.subject_id}/{request.idempotency_key}",
+        ),
+    }
+    if not request.secrets and request.attachment is None:
+        job = await lifecycle.commit_job(app.database, caller.subject_id, **submission)
+        if job is not None:
+            return job
+    async with app.transaction(caller) as tx:
+        job = await lifecycle.submit_job(tx, **submission)
+        await sealed_secrets.save_job_secrets(
+            tx, app.vault, job.id, caller.subject_id, request.secrets
+        )
+        if request.attachment is not None:
+            await request.attachment.store(tx, caller, job.id)
+        hit_failpoint("submit.written")
+    return job
 
 
 async def find_parents(

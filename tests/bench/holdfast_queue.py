@@ -22,7 +22,7 @@ import uvloop
 from arq.worker import Worker as ArqWorker
 from redis.exceptions import RedisError
 
-from schema.accounts.row_security import DatabaseRole, act_as_subject
+from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.billing.budgets import Rate
 from schema.common import ids
@@ -89,20 +89,21 @@ class HoldfastQueue:
         """Submit a job as the service does, and wake a worker after the commit."""
         number = self._submitted = self._submitted + 1
         subject = self._subjects[number % len(self._subjects)]
-        async with self._service_database.transaction() as tx:
-            await act_as_subject(tx, subject)
-            job = await lifecycle.submit_job(
-                tx,
-                subject_id=subject,
-                kind=NoopExecutor.kind,
-                namespace=subject,
-                title="a job",
-                spec={"key": key, "number": number},
-                labels={},
-                max_open_jobs=_MAX_OPEN_JOBS,
-                idempotency_key=f"key-{number}",
-                rate=_RATE,
-            )
+        job = await lifecycle.commit_job(
+            self._service_database,
+            subject,
+            subject_id=subject,
+            kind=NoopExecutor.kind,
+            namespace=subject,
+            title="a job",
+            spec={"key": key, "number": number},
+            labels={},
+            max_open_jobs=_MAX_OPEN_JOBS,
+            idempotency_key=f"key-{number}",
+            rate=_RATE,
+        )
+        if job is None:
+            raise RuntimeError("a submission was refused")
         if key is not None:  # where nobody waits for jobs, a wake-up would only measure Redis
             await self._wakeups.send(ids.format_handle(ids.HandleKind.JOB, job.id))
 

@@ -14,6 +14,9 @@ from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Secret, Vault
 from schema.common.errors import RoleRefused, Unavailable
 from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.lifecycle import Submission, SubmittedJob
+from schema.jobs.tables import JobKind
 from schema.settings import Settings
 from service.app import create_app
 from service.database import TenantDatabase
@@ -106,6 +109,55 @@ async def test_nothing_of_ours_stays_on_a_connection_of_the_server(
         assert row is not None
         assert (row["current_user"], row["timeout"], row["subject"] or "") == ("postgres", "0", "")
         assert row["statements"] == 0
+
+
+async def test_submissions_commit_as_their_own_subjects(
+    pooled_url: str, database: Database, vault: Vault, ada_id: str
+) -> None:
+    """Each is one transaction, with its role; one that is refused leaves nothing."""
+    async with database.transaction() as tx:
+        await credentials.save_credential(
+            tx, vault, subject_id=BOB_ID, name="bob", token=Secret("hf_bob"), expires_at=None
+        )
+
+    async with Database(
+        pooled_url, application_name="tests", role=DatabaseRole.TENANT, pooled=True
+    ) as pooled:
+        tenants = TenantDatabase(pooled)
+        jobs: dict[str, list[SubmittedJob | None]] = {ada_id: [], BOB_ID: []}
+
+        async def submit(acting_subject_id: str, subject_id: str, key: str) -> SubmittedJob | None:
+            submission: Submission = {
+                "subject_id": subject_id,
+                "kind": JobKind.HUB_JOB,
+                "namespace": "n",
+                "title": "a job",
+                "spec": {"command": ["true"]},
+                "labels": {},
+                "max_open_jobs": 3,
+                "idempotency_key": key,
+            }
+            return await lifecycle.commit_job(tenants, acting_subject_id, **submission)
+
+        async def submit_own(subject_id: str, key: str) -> None:
+            jobs[subject_id].append(await submit(subject_id, subject_id, key))
+
+        async with anyio.create_task_group() as callers:
+            for number in range(5):
+                for subject_id in jobs:
+                    callers.start_soon(submit_own, subject_id, f"k{number}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+            await submit(ada_id, BOB_ID, "k")
+
+        for subject_id, own in jobs.items():
+            made = {job.id for job in own if job is not None}
+            async with tenants.as_subject(subject_id) as (tx, _hold):
+                assert {row["id"] for row in await tx.fetch("SELECT id FROM job")} == made
+                assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 3
+                assert await tx.fetchval("SELECT queued FROM subject") == 3
+            assert len(made) == 3
+        async with tenants.transaction() as tx:
+            assert await tx.fetch("SELECT id FROM job") == []
 
 
 async def test_a_service_and_a_worker_run_behind_a_pooler(

@@ -9,8 +9,13 @@ _CHUNK_BYTES: Final = 65536
 
 
 @asynccontextmanager
-async def relay_to(backend_port: int, *, host: str) -> AsyncGenerator[int]:
-    """Relay to a port of 127.0.0.1 inside of the block; yield the port at `host`."""
+async def relay_to(
+    backend_port: int, *, host: str, answers: asyncio.Event | None = None
+) -> AsyncGenerator[int]:
+    """Relay to a port of 127.0.0.1 inside of the block; yield the port at `host`.
+
+    While `answers` is not set, what the server answers is held back.
+    """
     clients = set[asyncio.Task[None]]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -18,7 +23,7 @@ async def relay_to(backend_port: int, *, host: str) -> AsyncGenerator[int]:
         assert task is not None
         clients.add(task)
         with suppress(OSError, asyncio.CancelledError):
-            await relay_connection(reader, writer, backend_port)
+            await relay_connection(reader, writer, backend_port, answers)
         with suppress(OSError):
             writer.close()
         clients.discard(task)
@@ -74,13 +79,16 @@ async def relay_until(marker: bytes, backend_port: int) -> AsyncGenerator[int]:
 
 
 async def relay_connection(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, backend_port: int
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    backend_port: int,
+    answers: asyncio.Event | None = None,
 ) -> None:
     """Relay one connection to a port of 127.0.0.1, until either side ends it."""
     backend_reader, backend_writer = await asyncio.open_connection("127.0.0.1", backend_port)
     ways = [
         asyncio.create_task(_copy(reader, backend_writer)),
-        asyncio.create_task(_copy(backend_reader, writer)),
+        asyncio.create_task(_copy(backend_reader, writer, answers)),
     ]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -91,7 +99,11 @@ async def relay_connection(
         backend_writer.close()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None
+) -> None:
     while data := await reader.read(_CHUNK_BYTES):
+        if gate is not None:
+            await gate.wait()
         writer.write(data)
         await writer.drain()

@@ -16,7 +16,7 @@ DROP TABLE audit_entry, call_window, restored_subject, credential, subject;
 DROP FUNCTION workers_connected(), read_handle(text), write_handle(text, uuid);
 DROP FUNCTION job_marks(text[], uuid[]), tell_of_move(), tell_of_event();
 DROP FUNCTION wipe_secrets(), settle_cost(), settle_waits();
-DROP FUNCTION room_of_kind(text, text, integer);
+DROP FUNCTION undo_statement(), room_of_kind(text, text, integer);
 DROP FUNCTION append_only(), remote_run_guard(), job_guard();
 
 ALTER TABLE alembic_version DROP COLUMN compatible_from;

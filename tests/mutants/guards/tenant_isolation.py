@@ -30,6 +30,10 @@ TENANT_ISOLATION_GUARDS: Final = (
         test_pooler,
         role_ends_with_its_transaction=('f"SET LOCAL {name}', 'f"SET {name}'),
         dropped_role_is_noticed=('if row["role"] != self._role:', "if False:"),
+        pooled_statement_takes_its_role=(
+            "if self._is_pooled or not self._is_wall_seen:",
+            "if not self._is_wall_seen:",
+        ),
         wall_is_looked_at=('if row["has_tables"] and not row["has_wall"]:', "if False:"),
     ),
     *mutants_in_file(

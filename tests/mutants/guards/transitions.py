@@ -14,7 +14,7 @@ from tests.schema.accounts import (
     test_row_security,
 )
 from tests.schema.artifacts import test_files, test_log_store
-from tests.schema.db import test_durability, test_grouped_writes
+from tests.schema.db import test_commit_statement, test_durability, test_grouped_writes
 from tests.schema.jobs import (
     test_deadlines,
     test_fair_claims,
@@ -143,6 +143,38 @@ TRANSITION_GUARDS: Final = (
         lifecycle,
         test_lifecycle,
         job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
+    ),
+    *mutants_in_file(
+        lifecycle,
+        test_commit_statement,
+        refused_submission_undoes_itself=(
+            "OR (counted AND related AND entered AND held)",
+            "OR counted IS NOT NULL",
+        ),
+        submission_acts_for_its_caller=(
+            "set_config('holdfast.subject', :acting_subject_id, true)",
+            "set_config('holdfast.subject', :subject_id, true)",
+        ),
+        submission_acts_in_its_transaction_only=(
+            "set_config('holdfast.subject', :acting_subject_id, true)",
+            "set_config('holdfast.subject', :acting_subject_id, false)",
+        ),
+        held_subject_renews_its_token=(
+            " OR hold IS DISTINCT FROM 'credentials')",
+            " OR true)",
+        ),
+    ),
+    *mutants_in_file(
+        database,
+        test_commit_statement,
+        lost_statement_is_in_doubt=(
+            "if is_committed or (is_sent and not _is_rolled_back(error)):",
+            "if is_committed:",
+        ),
+        statement_without_disk_is_in_doubt=(
+            "if is_committed or (is_sent and",
+            "if (is_sent and",
+        ),
     ),
     *mutants_in_file(
         lifecycle,
@@ -376,6 +408,10 @@ TRANSITION_GUARDS: Final = (
             "       THEN NULL END",
         ),
         refusal_waits_for_the_disk=('f"ROLLBACK; {_WAIT_FOR_DISK}"', '"ROLLBACK"'),
+        statement_waits_for_the_disk=(
+            "                    await connection.execute(_WAIT_FOR_DISK)\n",
+            "",
+        ),
     ),
     *mutants_in_file(
         database,

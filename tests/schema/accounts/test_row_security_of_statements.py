@@ -176,6 +176,7 @@ def submission_arguments(job_id: Any, subject_id: str, *parents: UUID) -> list[A
     """Ask for what Ada's open job asks for."""
     spec = {"image": "python:3.12", "command": ["true"]}
     submission: dict[str, Any] = {
+        "acting_subject_id": None,
         "job_id": job_id,
         "subject_id": subject_id,
         "workspace_id": None,

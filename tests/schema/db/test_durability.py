@@ -12,11 +12,16 @@ import psutil
 import pytest
 
 from schema.common.errors import NotFound, Unavailable
-from schema.db.database import Database
+from schema.db.database import COMMIT_WITHOUT_DISK_SQL, Database
 from service.local.servers.postgres import Postgres
 
 WRITERS, READERS = 8, 2
 CRASHES = 3
+WRITE_AT_ONCE = f"""
+WITH here AS MATERIALIZED (SELECT {COMMIT_WITHOUT_DISK_SQL}),
+     entered AS (INSERT INTO entry SELECT $1::int FROM here)
+UPDATE total SET entries = entries + 1
+"""  # noqa: S608  # our own words
 
 
 @pytest.fixture
@@ -59,6 +64,13 @@ async def test_a_crash_of_the_server_takes_nothing_that_anybody_was_shown(
                     await tx.execute("UPDATE total SET entries = entries + 1")  # all lock this row
                 shown.add(number)
 
+    async def write_at_once(database: Database) -> None:
+        with suppress(Unavailable):
+            while True:
+                number = next(numbers)
+                await database.commit_statement(WRITE_AT_ONCE, number)
+                shown.add(number)
+
     async def read(database: Database) -> None:
         with suppress(Unavailable):
             while True:
@@ -72,7 +84,8 @@ async def test_a_crash_of_the_server_takes_nothing_that_anybody_was_shown(
             await create_tables(database)
             before = len(shown)
             calls = [
-                *(asyncio.create_task(write(database)) for _ in range(WRITERS)),
+                *(asyncio.create_task(write(database)) for _ in range(WRITERS // 2)),
+                *(asyncio.create_task(write_at_once(database)) for _ in range(WRITERS // 2)),
                 *(asyncio.create_task(read(database)) for _ in range(READERS)),
             ]
             while len(shown) < before + 200:  # noqa: ASYNC110  # other tasks write it
@@ -98,7 +111,11 @@ async def look_and_refuse(database: Database) -> None:
             raise NotFound("job", "job_1")
 
 
-@pytest.mark.parametrize("end", [look, look_and_refuse])
+async def look_at_once(database: Database) -> None:
+    await database.commit_statement("SELECT 1")
+
+
+@pytest.mark.parametrize("end", [look, look_and_refuse, look_at_once])
 async def test_whoever_sees_rows_waits_until_they_are_on_disk(
     postgres: Postgres, end: Callable[[Database], Awaitable[None]]
 ) -> None:

@@ -12,6 +12,7 @@ from schema.accounts.vault import Secret, Vault
 from schema.billing.budgets import Rate
 from schema.db.database import Database
 from schema.jobs import lifecycle
+from schema.jobs.lifecycle import Submission
 from schema.jobs.tables import FINAL_STATES, JobKind
 from schema.workspaces import store as workspace_store
 from tests.support.database.invariants import COUNTER_MISMATCHES
@@ -166,21 +167,23 @@ class StateHarness:
         rate: Rate | None = None,
         in_workspace: bool = False,
     ) -> UUID:
-        async with self.database.transaction() as tx:
-            job = await lifecycle.submit_job(
-                tx,
-                subject_id=subject,
-                kind=kind,
-                namespace=subject if namespace == "own" else namespace,
-                title="a job",
-                spec={"command": [command]},
-                labels={},
-                max_open_jobs=1000,
-                idempotency_key=idempotency_key,
-                job_id=job_id,
-                rate=rate,
-                workspace_id=uuid5(_WORKSPACE_NAMESPACE, subject) if in_workspace else None,
-            )
+        submission: Submission = {
+            "subject_id": subject,
+            "kind": kind,
+            "namespace": subject if namespace == "own" else namespace,
+            "title": "a job",
+            "spec": {"command": [command]},
+            "labels": {},
+            "max_open_jobs": 1000,
+            "idempotency_key": idempotency_key,
+            "job_id": job_id,
+            "rate": rate,
+            "workspace_id": uuid5(_WORKSPACE_NAMESPACE, subject) if in_workspace else None,
+        }
+        job = await lifecycle.commit_job(self.database, subject, **submission)
+        if job is None:
+            async with self.database.transaction() as tx:
+                job = await lifecycle.submit_job(tx, **submission)
         return job.id
 
     async def set_budgets(
