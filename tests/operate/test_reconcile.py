@@ -364,6 +364,7 @@ async def test_jobs_that_this_deployment_has_not_launched_are_left_alone(
     backup = await before.back_up()
     server = str(await before.query("SELECT id FROM deployment"))
     job_id, other = ids.new_id(), ids.new_id()
+    foreign = set[str]()
     old = UUID(int=other.int & ~(0xFFFFFFFFFFFF << 80) | (1_600_000_000_000 << 80))
 
     def run(
@@ -375,7 +376,7 @@ async def test_jobs_that_this_deployment_has_not_launched_are_left_alone(
         user: str = "alice",
         namespace: str = "alice",
     ) -> None:
-        before.hub.api(user).run_job(
+        made = before.hub.api(user).run_job(
             image="python:3.12",
             command=["sleep", "300"],
             namespace=namespace,
@@ -387,6 +388,7 @@ async def test_jobs_that_this_deployment_has_not_launched_are_left_alone(
                 SERVER_LABEL: server,
             },
         )
+        foreign.add(made.id)
 
     run(job_id, str(ids.new_id()), ids.new_id())  # of another deployment
     run(queued.id, str(ids.new_id()), ids.new_id())
@@ -400,6 +402,7 @@ async def test_jobs_that_this_deployment_has_not_launched_are_left_alone(
         await eventually(partial(after.states, queued), lambda states: states == ["running"])
     assert await after.query("SELECT count(*) FROM job") == 1
     assert await after.query("SELECT count(*) FROM remote_run") == 1
+    assert await after.query("SELECT remote_id FROM remote_run") not in foreign
     assert "CANCELED" not in after.upstream().values()
 
 
