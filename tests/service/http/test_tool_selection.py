@@ -192,6 +192,8 @@ async def test_what_is_hidden_is_answered_as_what_does_not_exist(
 async def test_a_batch_reaches_nothing_that_is_hidden(service_url: str, database: Database) -> None:
     """Each message is a call of its own, and each is looked at."""
     before = await count_jobs(database)
+    calls: dict[str, Any] = {"whoami": {}, "launch_job": JOB_ARGUMENTS}
+    calls["create_workspace"] = {"name": "w"}
     messages = [
         {
             "jsonrpc": "2.0",
@@ -199,9 +201,7 @@ async def test_a_batch_reaches_nothing_that_is_hidden(service_url: str, database
             "method": "tools/call",
             "params": {"name": name, "arguments": arguments},
         }
-        for number, (name, arguments) in enumerate(
-            [("whoami", {}), ("launch_job", JOB_ARGUMENTS), ("create_workspace", {"name": "w"})]
-        )
+        for number, (name, arguments) in enumerate(calls.items())
     ]
     headers = {"authorization": f"Bearer {ADA_TOKEN}"}
     async with httpx2.AsyncClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
