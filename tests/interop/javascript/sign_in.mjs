@@ -15,7 +15,7 @@ const [Client, Http, Unauthorized] =
   kind === "v1" ? [ClientV1, HttpV1, UnauthorizedV1] : [ClientV2, HttpV2, UnauthorizedV2];
 const asked = [];
 const kept = {};
-let code;
+let callback;
 
 async function allow(page) {
   asked.push(page.searchParams.get("scope"));
@@ -26,7 +26,7 @@ async function allow(page) {
     const body = new URLSearchParams({ form_token: token, decision: "allow" });
     answer = await fetch(new URL("/oauth/authorize", page), { method: "POST", body, redirect: "manual" });
   }
-  code = new URL(answer.headers.get("location")).searchParams.get("code");
+  callback = new URL(answer.headers.get("location")).searchParams;
 }
 
 const authProvider = {
@@ -57,7 +57,8 @@ async function open() {
 
 async function finish(error) {
   if (!(error instanceof Unauthorized)) throw error;
-  await transport.finishAuth(code);
+  // Version 1 knows no `iss`, and version 2 compares it (RFC 9207).
+  await transport.finishAuth(callback.get("code"), callback.get("iss"));
   await open();
 }
 

@@ -201,7 +201,7 @@ async def test_everything_that_is_wrong_is_told_at_once(service_url: str) -> Non
         ("launch_job", {"flavour": "t4-small"}, {"flavor": "t4-small"}),
         ("launch_job", {"flavor": "t4-smal"}, {"flavor": "t4-small"}),
         ("launch_job", {"flavour": "t4-small", "timeout": "-5"}, None),
-        ("launch_job", {"flavour": "t4-small", "secrets": {"A": "hidden-value"}}, None),
+        ("launch_job", {"flavour": "t4-small", "secrets": {"AB": "hidden-value"}}, None),
         ("launch_job", {"nonsense": 1}, None),
         ("launch_job", {"flavour": {"name": "t4-small"}}, None),
         ("list_jobs", {"state": ["rrunning"], "limit": 3}, {"state": ["running"], "limit": 3}),
