@@ -322,10 +322,6 @@ IDENTITY_GUARDS: Final = (
             "params.resource is not None and params.resource not in self._resources",
             "False",
         ),
-        a_kind_of_token_is_no_other=(
-            'if name.decode(errors="replace") != kind.__name__:',
-            "if False:",
-        ),
     ),
     *mutants_in_file(
         proxy_routes,

@@ -93,7 +93,10 @@ RATE_LIMIT_GUARDS: Final = (
     *mutants_in_file(
         pruning,
         test_retention,
-        recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),
+        recent_calls_are_counted=(
+            "window_start < now() - interval '1 hour'",
+            "window_start < now() + interval '1 day'",
+        ),
         counts_are_pruned_until_none_is_left=(
             "await tx.execute(_PRUNE_CALLS, _BATCH_ROWS, clock_lead),",
             "str(await tx.execute(_PRUNE_CALLS, _BATCH_ROWS, clock_lead))[:6],",

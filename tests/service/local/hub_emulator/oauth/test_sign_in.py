@@ -126,7 +126,12 @@ async def test_a_user_who_denies_gives_nothing(anonymous_http: httpx2.AsyncClien
 
     back = await submit_consent(anonymous_http, await app.authorize(), decision="deny")
 
-    assert dict(back.params) == {"error": "access_denied", "state": "the-state"}
+    issuer = str(anonymous_http.base_url).rstrip("/")
+    assert dict(back.params) == {
+        "error": "access_denied",
+        "state": "the-state",
+        "iss": issuer,
+    }
     assert (await app.authorize()).status_code == 200
 
 
