@@ -85,8 +85,8 @@ def _keep_selected(catalog: ToolCatalog, method: str, result: dict[str, Any]) ->
     """Leave out of a list what is hidden."""
     match method:
         case "tools/list":
-            kept = [tool for tool in result["tools"] if catalog.is_selected(tool["name"])]
-            return {**result, "tools": kept}
+            tools = [tool for tool in result["tools"] if catalog.is_selected(tool["name"])]
+            return {**result, "tools": tools}
         case "prompts/list":
             prompts = [
                 prompt
