@@ -9,6 +9,7 @@ import pytest
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
+from service.runtime.context import HELP_URI
 from tests.support.factories import JobFactory
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
@@ -210,7 +211,7 @@ async def test_nobody_is_offered_what_is_anothers(
 
 
 async def test_nothing_of_anybody_elses_is_listed(service_url: str, make_job: JobFactory) -> None:
-    """The list is the caller's own, and says that nobody else may be shown it."""
+    """The list is the caller's own, and the help page, which is everybody's."""
     handle = job_handle((await make_job()).id)
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
@@ -220,8 +221,8 @@ async def test_nothing_of_anybody_elses_is_listed(service_url: str, make_job: Jo
         hers = json.loads(
             (await send_message(service_url, way, "resources/list", {}, ADA_TOKEN)).body
         )["result"]
-        assert theirs["resources"] == []
-        assert [each["uri"] for each in hers["resources"]] == [f"job://{handle}"]
+        assert [each["uri"] for each in theirs["resources"]] == [HELP_URI]
+        assert [each["uri"] for each in hers["resources"]] == [f"job://{handle}", HELP_URI]
 
 
 async def test_a_foreign_job_among_ones_own_is_not_compared(
