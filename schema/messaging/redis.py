@@ -24,8 +24,6 @@ from schema.common.urls.redis import parse_redis_url
 _ResultT = TypeVar("_ResultT")
 _CLOSED: Final = -math.inf
 _MAX_CONNECTIONS: Final = 16
-_POOL_TIMEOUT: Final = timedelta(seconds=1)
-"""How long to wait for a connection of the pool."""
 _CLOSE_TIMEOUT: Final = timedelta(seconds=0.5)
 """How long a connection may take to close; a Redis that hangs would never see it closed."""
 
@@ -40,7 +38,7 @@ async def open_redis(url: str) -> AsyncGenerator[Redis]:
     pool = BlockingConnectionPool(
         **parse_redis_url(url).connection_arguments(),
         max_connections=_MAX_CONNECTIONS,
-        timeout=int(_POOL_TIMEOUT.total_seconds()),  # typed so in redis 5
+        timeout=None,  # a pool that is busy is no Redis that failed; the caller's bound counts
         # One retry: each pooled connection may be to a Redis that has been restarted since.
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[RedisConnectionError],
