@@ -208,11 +208,10 @@ class McpTool(Tool):
             return ""
         try:
             if _DRY_RUN_ARGUMENT in self.fn_metadata.arg_model.model_fields:
-                answer = await self._run_checked(
-                    {**corrected, _DRY_RUN_ARGUMENT: True}, context, convert_result=False
-                )
-                return call if isinstance(answer, CallToolResult) and not answer.is_error else ""
-            self.fn_metadata.validate_arguments(corrected)
+                dry_run = {**corrected, _DRY_RUN_ARGUMENT: True}
+                await self._run_checked(dry_run, context, convert_result=False)
+            else:
+                self.fn_metadata.validate_arguments(corrected)
         except (HoldfastError, ValueError):
             return ""
         return call

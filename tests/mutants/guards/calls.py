@@ -164,8 +164,8 @@ CALL_GUARDS: Final = (
         mcp_tool,
         test_pasted_lines,
         a_corrected_call_has_been_checked=(
-            'return call if isinstance(answer, CallToolResult) and not answer.is_error else ""',
-            "return call",
+            "await self._run_checked(dry_run, context, convert_result=False)",
+            "pass",
         ),
     ),
     *mutants_in_file(

@@ -148,10 +148,12 @@ async def test_an_error_of_the_protocol_repeats_little_of_what_was_sent(
     assert len(answer.content) <= DEFAULT_REPLY_BYTES // 4
 
 
+LONG_LABELS: Final = {f"{n:02}{'a' * 98}": "b" * 100 for n in range(20)}
+"""As many as the Hub takes, and as long."""
 LONG_REQUESTS: Final[list[tuple[str, dict[str, Any]]]] = [
     ("launch_job", {"image": "i", "command": ["echo", "\x01" * 60_000, *["é"] * 5_000, "end"]}),
     ("launch_job", {"command": "true", "env": {f"A{n}": "\x01" * 9_000 for n in range(10)}}),
-    ("launch_job", {"script": f"print('{LONG}')\n"}),
+    ("launch_job", {"script": f"print('{LONG}')\n", "labels": LONG_LABELS}),
     ("launch_inference", {"model": "m/m", "inputs": LONG}),
     ("launch_inference", {"model": "m/m", "inputs": "Hi", "parameters": {"stop": [LONG] * 3}}),
     ("launch_space_call", {"space": "ada/asleep", "arguments": {f"{n}": LONG for n in range(9)}}),
@@ -168,7 +170,8 @@ async def test_a_dry_run_repeats_little_of_a_long_request(
 
     view = result["structuredContent"]
     assert size <= DEFAULT_REPLY_BYTES // 2
-    assert arguments.keys() - {"command"} <= view["spec"].keys()
+    assert len(result["content"][1]["text"].encode()) <= DEFAULT_REPLY_BYTES // 6
+    assert arguments.keys() - {"command", "labels"} <= view["spec"].keys()
     assert view["shortened"]
     assert "What it would be, shortened here: {" in result["content"][1]["text"]
     assert short["structuredContent"]["shortened"] is False
@@ -198,7 +201,7 @@ async def test_hardware_that_does_not_fit_is_counted(
     start_service: StartService, fake_hub: FakeHub
 ) -> None:
     """And the sentence says how to ask for less."""
-    machine = {"cpu": "8 vCPU", "ram": LONG, "unitLabel": "minute"}
+    machine = {"cpu": "8 vCPU", "ram": LONG[:5_000], "unitLabel": "minute"}
     fake_hub.hardware = [
         {"name": f"cpu-{number:03}", "unitCostMicroUSD": number, **machine} for number in range(400)
     ]

@@ -139,6 +139,18 @@ async def test_a_line_of_a_program_that_is_not_there_says_so_whatever_else_it_ne
         assert "correct call" not in text
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_a_correct_call_is_offered_only_if_it_would_be_accepted_and_has_no_secret(
+    client: httpx2.Client, program: str
+) -> None:
+    """The name of one argument is wrong; the command may be as well, or may have a secret."""
+    text = await anyio.to_thread.run_sync(
+        expect_sound_advice, client, {"command": program, "flavour": "t4-small"}
+    )
+
+    assert "flavour" in text
+
+
 @pytest.mark.timeout(300)  # thousands of examples, which are slow beside other tests
 async def test_whatever_correct_call_is_offered_for_what_is_pasted_is_accepted(
     client: httpx2.Client,
