@@ -25,6 +25,7 @@ from schema.common.http import loopback_aliases
 from schema.common.observability import log_config
 from schema.common.observability.tracing import open_tracer
 from schema.common.process.background import run_in_background
+from schema.common.process.tls import shared_ssl_context
 from schema.common.version import package_version
 from schema.db import revisions
 from schema.db.database import Database
@@ -246,7 +247,7 @@ def assemble_app(
         *health.ROUTES,
         *downloads.ROUTES,
     ]
-    issuer_session = httpx2.AsyncClient()
+    issuer_session = httpx2.AsyncClient(verify=shared_ssl_context())
     routes += _build_sign_in_routes(settings, urls, issuer_session, tuple(scopes))
     if settings.metrics_token is not None:
         token = Secret(settings.metrics_token.get_secret_value())

@@ -38,6 +38,7 @@ from schema.common.http import make_reject_all_cookie_jar
 from schema.common.observability.causes import CauseLog
 from schema.common.observability.metrics import OTHER, HubRequest
 from schema.common.observability.tracing import Span, start_child_span
+from schema.common.process.tls import shared_ssl_context
 from schema.common.version import package_version
 from schema.db.storable import to_storable
 from schema.hub.routes import find_route
@@ -250,6 +251,7 @@ def create_session(
         limits=httpx2.Limits(max_connections=256, max_keepalive_connections=64),
         follow_redirects=False,
         cookies=make_reject_all_cookie_jar(),
+        verify=shared_ssl_context(),
         event_hooks={
             "request": [async_hf_request_event_hook],
             "response": [async_hf_response_event_hook],

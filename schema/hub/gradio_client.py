@@ -7,10 +7,8 @@ request; never as `Authorization`, which would reach the code of the Space's aut
 """
 
 import re
-import ssl
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from functools import cache
 from http import HTTPStatus
 from typing import Final
 
@@ -19,6 +17,7 @@ from pydantic import ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.http import SUBDOMAIN_PLACEHOLDER, UNCOMPRESSED, read_bounded
+from schema.common.process.tls import shared_ssl_context
 from schema.common.version import package_version
 from schema.hub.gradio_api import GradioApi, GradioModel, InvalidCall
 from schema.hub.gradio_config import parse_config
@@ -123,7 +122,7 @@ async def open_space_session(url: str, token: Secret | None) -> AsyncGenerator[h
         headers=headers,
         timeout=httpx2.Timeout(30, connect=_CONNECT_TIMEOUT_SECONDS),
         follow_redirects=False,
-        verify=_ssl_context(),
+        verify=shared_ssl_context(),
     ) as session:
         yield session
 
@@ -179,8 +178,3 @@ def transport_errors_as_unavailable() -> Generator[None]:
         yield
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
         raise SpaceUnavailable(f"it does not answer: {type(error).__name__}") from None
-
-
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    return httpx2.create_ssl_context()

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated
+from schema.common.process.tls import shared_ssl_context
 from service.auth.claims import Claims, display_text
 from service.auth.issuer_metadata import IssuerMetadataClient
 from service.auth.jwks import ALGORITHMS, JwksCache, VerificationKey
@@ -187,6 +188,6 @@ async def open_jwt_verifier(
     *, issuer: str, audiences: tuple[str, ...], jwks_url: str | None = None, leeway: timedelta
 ) -> AsyncGenerator[JwtVerifier]:
     """Open a verifier; the server is asked for its keys when the first token comes."""
-    async with httpx2.AsyncClient() as session:
+    async with httpx2.AsyncClient(verify=shared_ssl_context()) as session:
         keys = JwksCache(IssuerMetadataClient(session, issuer, jwks_url), issuer)
         yield JwtVerifier(keys, issuer=issuer, audiences=audiences, leeway=leeway)

@@ -15,6 +15,7 @@ from schema.accounts.row_security import DatabaseRole, open_worker_database
 from schema.accounts.vault import Vault
 from schema.common.errors import HoldfastError, Invalid
 from schema.common.observability.causes import describe_cause, find_root_cause
+from schema.common.process.tls import shared_ssl_context
 from schema.common.text import format_count
 from schema.db import revisions
 from schema.db.database import Database, Transaction
@@ -174,7 +175,9 @@ async def _check_service(settings: Settings) -> Finding:
     """Look whether the service is ready."""
     url = f"{str(settings.public_url).rstrip('/')}/health/ready"
     try:
-        async with httpx2.AsyncClient(timeout=_HUB_TIMEOUT.total_seconds()) as client:
+        async with httpx2.AsyncClient(
+            timeout=_HUB_TIMEOUT.total_seconds(), verify=shared_ssl_context()
+        ) as client:
             status = (await client.get(url)).status_code
     except httpx2.TransportError as error:
         message = f"{url}: {describe_cause(find_root_cause(error))}"
@@ -190,7 +193,7 @@ async def check_issuer(settings: Settings) -> Finding:
     """Look whether the authorization server publishes keys that can verify its tokens."""
     issuer = str(settings.jwt_issuer)
     try:
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(verify=shared_ssl_context()) as client:
             metadata_client = IssuerMetadataClient(client, issuer, settings.jwt_jwks_url)
             keys = parse_key_set(await metadata_client.fetch_key_set())
     except (IssuerMetadataError, ValueError) as error:
@@ -221,7 +224,9 @@ async def check_hub(settings: Settings) -> Finding:
     """Look whether the Hub answers."""
     url = str(settings.hub_url).rstrip("/")
     try:
-        async with httpx2.AsyncClient(timeout=_HUB_TIMEOUT.total_seconds()) as client:
+        async with httpx2.AsyncClient(
+            timeout=_HUB_TIMEOUT.total_seconds(), verify=shared_ssl_context()
+        ) as client:
             status = (await client.get(f"{url}/api/jobs/hardware")).status_code
     except httpx2.TransportError as error:
         message = f"{url}: {describe_cause(find_root_cause(error))}"

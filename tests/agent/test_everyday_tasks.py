@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.agent.literal_agent import AgentRun, HostView, LiteralAgent
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.stack import McpCaller
 
 pytestmark = [pytest.mark.xdist_group("stack")]
@@ -27,7 +27,7 @@ async def agent(alice: McpCaller, request: pytest.FixtureRequest) -> AsyncGenera
     """An agent that acts for Alice, and has just listed the tools; its host shows it one view."""
     endpoint = alice.connection.endpoint
     async with (
-        httpx2.AsyncClient(headers=alice.connection.headers, timeout=60) as http,
+        AsyncHttpClient(headers=alice.connection.headers, timeout=60) as http,
         Client(streamable_http_client(endpoint, http_client=http)) as client,
     ):
         yield LiteralAgent(client, (await client.list_tools()).tools, request.param)

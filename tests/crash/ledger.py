@@ -8,13 +8,13 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-import httpx2
 
 from schema.billing.budgets import Rate
 from service.local.hub_emulator.users import LocalUser
 from tests.crash.crash_matrix import CrashCase
 from tests.crash.faulty_hub import JUDGE_HEADER, Fault
 from tests.support.database.invariants import COUNTER_MISMATCHES
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 JOB_RATE: Final = Rate(price_micro_usd=167, timeout=timedelta(minutes=30))
@@ -72,7 +72,7 @@ async def list_hub_jobs(hub: str, user: LocalUser) -> list[dict[str, Any]]:
     """Return every job that the Hub has ever made for the user, whether or not we know it."""
     jobs: list[dict[str, Any]] = []
     url: str | None = f"{hub}/api/jobs/alice"
-    async with httpx2.AsyncClient(
+    async with AsyncHttpClient(
         headers={"authorization": f"Bearer {user.token}", JUDGE_HEADER: "1"},
         timeout=HTTP_TIMEOUT_SECONDS,
     ) as http:

@@ -43,6 +43,7 @@ from tests.crash.ledger import (
     list_hub_jobs,
 )
 from tests.crash.processes import ForkedProcess, ForkServer
+from tests.support.http_clients import AsyncHttpClient
 
 LEASE_SECONDS: Final = 1.0
 MAX_KILLS: Final = 2  # times a scenario ends the process; after that it runs undisturbed
@@ -285,7 +286,7 @@ async def _call_until_answered(
         "accept": "application/json, text/event-stream",
     }
     deadline = time.monotonic() + _TIMEOUT_SECONDS
-    async with httpx2.AsyncClient(headers=headers, timeout=15) as http:
+    async with AsyncHttpClient(headers=headers, timeout=15) as http:
         while time.monotonic() < deadline:
             if service.exit_code.done():
                 stage.kill_count += service.exit_code.result() == -signal.SIGKILL
@@ -414,7 +415,7 @@ async def wait_until_settled(stage: ScenarioContext) -> None:
     Rows alone cannot say so: of what comes late they know nothing until a worker has listed it.
     """
     await _wait_until(lambda: is_settled(stage))
-    async with httpx2.AsyncClient(timeout=30) as http:
+    async with AsyncHttpClient(timeout=30) as http:
         await http.post(f"{stage.hub_url}{CALM_PATH}")
 
     arrived_at = time.monotonic()
@@ -441,7 +442,7 @@ async def _wait_until(probe: Callable[[], Awaitable[bool]]) -> bool:
 
 async def _is_hub_quiet(stage: ScenarioContext) -> bool:
     """Tell whether the Hub runs nothing, and a listing has shown all that came late."""
-    async with httpx2.AsyncClient(timeout=30) as http:
+    async with AsyncHttpClient(timeout=30) as http:
         answer = await http.get(f"{stage.hub_url}{ARRIVALS_PATH}")
     stage.arrivals = Arrivals(**answer.json())
     jobs = await list_hub_jobs(stage.hub_url, stage.user)

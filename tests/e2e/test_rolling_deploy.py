@@ -14,6 +14,7 @@ from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
 from service.local.ports import find_free_port
 from service.local.stack import Stack
+from tests.support.http_clients import AsyncHttpClient, get_once
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 from tests.support.programs import run_program
 from tests.support.stack import McpCaller, without_worker
@@ -40,7 +41,7 @@ def run_version(stack: Stack, port: int) -> Generator[list[subprocess.Popen[byte
 
 async def is_ready(url: str) -> bool:
     try:
-        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
+        async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
             return (await client.get(f"{url}/health/ready")).is_success
     except httpx2.TransportError:
         return False
@@ -48,7 +49,7 @@ async def is_ready(url: str) -> bool:
 
 def hub_jobs(stack: Stack, name: str) -> list[dict[str, Any]]:
     token = load_users(stack.folder / "hub")[0].token
-    answer = httpx2.get(
+    answer = get_once(
         f"{stack.hub_url}/api/jobs/alice",
         params={"label": f"deploy={name}"},
         headers={"Authorization": f"Bearer {token}"},

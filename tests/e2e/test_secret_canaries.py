@@ -21,6 +21,7 @@ from service.local.data_dir import write_private_file
 from service.local.hub_emulator.users import LocalTokenKind, LocalUser, find_user, load_users
 from service.local.stack import Stack
 from tests.e2e.secret_canary import UNTYPED_REDIS, Canary
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 from tests.support.programs import run_program
 from tests.support.stack import without_worker
@@ -66,7 +67,7 @@ class CanaryStack:
         }
         sent = defaults | {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+            async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
                 answer = await http.post(f"{self.stack.url}{path}", content=content, headers=sent)
         except httpx2.TransportError:
             return None

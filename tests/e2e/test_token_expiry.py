@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import asyncpg
-import httpx2
 import pytest
 
 from service.cli.client_config import Connection
 from service.local.hub_emulator.users import LocalUser, find_user, load_users
 from service.local.stack import Stack
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.oauth.consent_browser import sign_in
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 from tests.support.stack import McpCaller, without_worker
@@ -36,7 +36,7 @@ async def bob_token(stack: Stack, bob: LocalUser) -> str:
 async def revoke_token(stack: Stack, bob: LocalUser, token: str) -> None:
     """Let the Hub no longer take a token."""
     headers = {"authorization": f"Bearer {bob.token}"}
-    async with httpx2.AsyncClient(
+    async with AsyncHttpClient(
         base_url=stack.hub_url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
     ) as hub:
         ended = await hub.post("/_emulator/oauth/expire", json={"token": token})
@@ -61,7 +61,7 @@ async def wait_until_held(stack: Stack, bob: LocalUser) -> None:
 
 async def read_stage(stack: Stack, bob: LocalUser, remote_id: str) -> str:
     headers = {"authorization": f"Bearer {bob.token}"}
-    async with httpx2.AsyncClient(
+    async with AsyncHttpClient(
         base_url=stack.hub_url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
     ) as hub:
         shown: str = (await hub.get(f"/api/jobs/bob/{remote_id}")).json()["status"]["stage"]

@@ -36,6 +36,7 @@ from service.local.hub_emulator.app import create_hub_emulator
 from service.local.hub_emulator.users import LocalUser, load_users
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.http_server import serve_app
 from tests.support.jobs.handles import job_handle
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
@@ -307,7 +308,7 @@ async def wait_for_health(url: str, status: str) -> None:
             return 0, None
         return response.status_code, response.json()["status"]
 
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         await eventually(look, lambda seen: seen == (200, status))
 
 

@@ -20,6 +20,7 @@ from tests.interop.journey import (
     read_job_view,
     run_journey,
 )
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.stack import McpCaller
 
@@ -135,7 +136,7 @@ async def test_a_bare_request_needs_no_handshake(alice: McpCaller) -> None:
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     headers = {**alice.connection.headers, "Accept": "application/json, text/event-stream"}
 
-    async with httpx2.AsyncClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
         response = await http.post(alice.connection.endpoint, json=request)
 
     assert response.status_code == httpx2.codes.OK, response.text

@@ -13,6 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.interop import node_packages
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,
     MemoryTokenStorage,
@@ -34,15 +35,13 @@ async def hub_browser(stack: Stack) -> AsyncGenerator[httpx2.AsyncClient]:
     """The Hub, whose tokens live briefly meanwhile."""
     token = load_users(stack.folder / "hub")[0].token
     headers = {"authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(
+    async with AsyncHttpClient(
         base_url=stack.hub_url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
     ) as admin:
         await admin.post(
             "/_emulator/oauth/lifetime", json={"seconds": SHORT_TOKEN_LIFETIME_SECONDS}
         )
-        async with httpx2.AsyncClient(
-            base_url=stack.hub_url, timeout=HTTP_TIMEOUT_SECONDS
-        ) as browser:
+        async with AsyncHttpClient(base_url=stack.hub_url, timeout=HTTP_TIMEOUT_SECONDS) as browser:
             yield browser
         await admin.post(
             "/_emulator/oauth/lifetime", json={"seconds": DEFAULT_TOKEN_LIFETIME_SECONDS}
@@ -59,7 +58,7 @@ async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
     )
     provider = make_oauth_provider(f"{stack.url}/mcp?login", browser, memory)
     async with (
-        httpx2.AsyncClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
+        AsyncHttpClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
         Client(streamable_http_client(f"{stack.url}/mcp?login", http_client=http)) as client,
     ):
         assert memory.tokens is not None

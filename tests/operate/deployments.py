@@ -11,6 +11,7 @@ from typing import Final
 import httpx2
 
 from service.local.ports import find_free_port
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.paths import REPOSITORY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 from tests.support.programs import run_program
@@ -79,7 +80,7 @@ class Deployment:
 
 async def read_health(url: str) -> tuple[int, str]:
     """Return the status and the text of the readiness page; 0 if there is none."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         try:
             answer = await http.get(f"{url}/health/ready")
         except httpx2.TransportError as error:

@@ -10,6 +10,7 @@ import pytest
 
 from service.local.hub_emulator.users import find_user, load_users
 from service.local.stack import Stack
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.stack import McpCaller
 
@@ -31,7 +32,7 @@ async def call(
     }
     params = {"name": tool, "arguments": arguments}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{stack.url}/mcp", json=message, headers=sent)
 
 
@@ -80,7 +81,7 @@ async def test_a_request_is_followed_from_the_call_to_the_run_at_the_hub(
     ]
     [settled] = read_lines(stack, "worker", event="attempt.settled", job=handle)
     assert settled["request_id"] == request_id
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         listed = await http.get(
             f"{stack.hub_url}/api/jobs/{user.name}",
             headers={"authorization": f"Bearer {user.token}"},
@@ -121,7 +122,7 @@ async def test_a_refusal_names_its_request_where_a_program_finds_it(stack: Stack
 
 async def test_also_who_is_turned_away_gets_an_id(stack: Stack) -> None:
     """A sign-in that fails is what people report most."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         answer = await http.post(f"{stack.url}/mcp", json={}, headers={"x-request-id": "mine"})
 
     assert (answer.status_code, answer.headers["x-request-id"]) == (401, "mine")

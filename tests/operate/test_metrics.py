@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 import anyio
 import asyncpg
-import httpx2
 import pytest
 from ruamel.yaml import YAML
 
 from service.local.hub_emulator.users import find_user, load_users
 from service.local.ports import find_free_port
 from service.local.stack import Stack
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.metrics import METRICS_TOKEN, Scrape, scrape
 from tests.support.paths import REPOSITORY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually, wait_until
@@ -58,7 +58,7 @@ class MeteredStack:
             "user-agent": user_agent,
             "mcp-protocol-version": "2025-11-25",
         }
-        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
             answer = await http.post(f"{self.stack.url}/mcp", json=message, headers=headers)
         body: dict[str, Any] = answer.json()
         return body
@@ -247,7 +247,7 @@ async def test_only_the_token_of_the_operator_opens_a_page(
 ) -> None:
     """The numbers of a deployment are not for its users, and no address proves who asks."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         for url in (metered.stack.url, metered.worker_url):
             answer = await http.get(f"{url}/metrics", headers=headers)
 

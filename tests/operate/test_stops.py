@@ -17,6 +17,7 @@ from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
 from tests.crash.scenario import ScenarioContext
 from tests.operate.stops import StopReport, run_loaded_servers, stop_process, stop_workers
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 
 
@@ -94,7 +95,7 @@ async def call_tool(stage: ScenarioContext, port: int) -> bool:
         "authorization": f"Bearer {stage.user.token}",
         "accept": "application/json, text/event-stream",
     }
-    async with httpx2.AsyncClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
         with suppress(httpx2.TransportError):
             answer = await http.post(f"http://127.0.0.1:{port}/mcp", json=message)
             return answer.is_success

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 METRICS_TOKEN = "an-operators-own-token"
@@ -48,7 +48,7 @@ class Scrape:
 
 async def scrape(url: str, token: str = METRICS_TOKEN) -> Scrape:
     """Scrape the metrics below a URL."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         answer = await http.get(f"{url}/metrics", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 200, answer.text
     return Scrape.from_text(answer.text)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -16,6 +15,7 @@ from service.cli.client_config import Connection
 from service.local.hub_emulator.spaces.routes import SPACE_PROXY_PATH
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
+from tests.support.http_clients import AsyncHttpClient, get_once
 from tests.support.polling import DEFAULT_TIMEOUT, HTTP_TIMEOUT_SECONDS, POLL_INTERVAL, eventually
 
 
@@ -28,9 +28,7 @@ class McpCaller:
     async def call_tool(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool and return its structured result."""
         async with (
-            httpx2.AsyncClient(
-                headers=self.connection.headers, timeout=HTTP_TIMEOUT_SECONDS
-            ) as http,
+            AsyncHttpClient(headers=self.connection.headers, timeout=HTTP_TIMEOUT_SECONDS) as http,
             Client(streamable_http_client(self.connection.endpoint, http_client=http)) as client,
         ):
             result = await client.call_tool(tool, arguments)
@@ -98,7 +96,7 @@ def space_url(stack: Stack) -> str:
     """The address of the stack's Gradio Space, once it is awake."""
     address = f"{stack.hub_url}{SPACE_PROXY_PATH}/local-tiny"
     for _ in range(1000):
-        if httpx2.get(f"{address}/config").is_success:
+        if get_once(f"{address}/config").is_success:
             return address
         time.sleep(POLL_INTERVAL.total_seconds())  # between two looks at what another process does
     pytest.fail("the Space never woke")

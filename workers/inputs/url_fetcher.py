@@ -25,11 +25,11 @@ from typing import Final
 import anyio
 import anyio.to_thread
 import httpcore2
-import httpx2
 from httpcore2._backends.anyio import AnyIOBackend  # its public name has no type
 
 from schema.common.durations import format_duration
 from schema.common.http import REDIRECT_STATUSES, UNCOMPRESSED
+from schema.common.process.tls import shared_ssl_context
 from schema.common.version import package_version
 from schema.specs.inputs import media_types
 from schema.specs.inputs.public_url import IpAddress, PublicUrl, is_public_ip
@@ -107,7 +107,7 @@ class Fetcher:
         """Use the names, machines and certificates of the Internet, unless others are passed."""
         self._resolve = resolve or _ThreadedResolver()
         self._dial = dial or _dial
-        self._ssl_context = ssl_context or httpx2.create_ssl_context()
+        self._ssl_context = ssl_context or shared_ssl_context()
 
     async def fetch(
         self, url: str, *, max_bytes: int, timeout: timedelta, accept: frozenset[str]

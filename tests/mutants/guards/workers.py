@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from schema.common.process import shutdown
+from schema.common.process import shutdown, tls
 from schema.hub import client as hub_client
 from schema.jobs import run_launch, work_queues
 from schema.messaging import wakeups
 from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.accounts import test_refused_tokens
-from tests.schema.common.process import test_shutdown
+from tests.schema.common.process import test_shutdown, test_tls
 from tests.schema.messaging import test_wakeups
 from tests.service.mcp.tools import test_jobs as test_tool_jobs
 from tests.workers.attempts import test_run as test_attempt_run
@@ -226,5 +226,15 @@ WORKER_GUARDS: Final = (
             "except Exception:  # one that cannot be written",
             "except ImportError:  # one that cannot be written",
         ),
+    ),
+    *mutants_in_file(
+        hub_client,
+        test_tls,
+        authorities_are_loaded_once=("        verify=shared_ssl_context(),\n", ""),
+    ),
+    *mutants_in_file(
+        tls,
+        test_tls,
+        servers_are_checked=("create_ssl_context()", "create_ssl_context(verify=False)"),
     ),
 )

@@ -9,6 +9,7 @@ from joserfc.jwk import ECKey, RSAKey
 from service.auth.issuer_metadata import IssuerMetadataClient
 from service.auth.jwks import JwksCache
 from service.auth.jwt_verifier import JwtVerifier
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.oauth.authorization_server import (
     AUDIENCE,
     LEEWAY,
@@ -52,7 +53,7 @@ def authorization_server(
 @pytest.fixture
 async def http_session() -> AsyncGenerator[httpx2.AsyncClient]:
     """What its documents are fetched with."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as opened:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as opened:
         yield opened
 
 

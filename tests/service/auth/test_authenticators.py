@@ -11,6 +11,7 @@ from mcp.client.streamable_http import streamable_http_client
 from schema.db.database import Database
 from service.local.ports import find_free_port
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.mcp.client import refusal_code
 from tests.support.oauth.authorization_server import ADA_SUB, AUDIENCE, AuthorizationServer
@@ -50,7 +51,7 @@ async def post_with_tokens(
         "accept": "application/json, text/event-stream",
         "mcp-protocol-version": "2025-11-25",
     }
-    async with httpx2.AsyncClient(headers=headers | accept, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(headers=headers | accept, timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{url}/mcp", json=message)
 
 
@@ -113,7 +114,7 @@ async def test_the_python_sdk_shows_why_a_call_is_refused(
     token = authorization_server.issue_token(scope="jobs").reveal()
     headers = {"authorization": f"Bearer {token}", "x-hf-authorization": "Bearer hf_stale"}
 
-    async with httpx2.AsyncClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
         transport = streamable_http_client(f"{service_url}/mcp", http_client=http)
         refused = pytest.RaisesExc(MCPError, match="X-HF-Authorization")
         with pytest.RaisesGroup(refused, flatten_subgroups=True):
@@ -212,7 +213,7 @@ async def test_the_audience_that_is_demanded_is_published(
     with start_service(
         auth="jwt", jwt_issuer=authorization_server.issuer, jwt_audience=audience
     ) as url:
-        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
             document = (await http.get(f"{url}/.well-known/oauth-protected-resource/mcp")).json()
 
     assert document["resource"] == resource
@@ -278,7 +279,7 @@ async def test_a_server_is_asked_for_the_scopes_by_its_names(
     url_with_scopes_of_its_own: str,
 ) -> None:
     """A client asks for what is published, and no server grants a scope that it does not know."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         path = "/.well-known/oauth-protected-resource/mcp"
         document = (await http.get(f"{url_with_scopes_of_its_own}{path}")).json()
 
@@ -316,7 +317,7 @@ async def test_the_metadata_names_the_authorization_server(
     service_url: str, authorization_server: AuthorizationServer
 ) -> None:
     """A client that comes without a token finds its way from there."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         metadata = (
             await http.get(f"{service_url}/.well-known/oauth-protected-resource/mcp")
         ).json()
@@ -332,7 +333,7 @@ async def test_the_official_client_signs_in_at_the_authorization_server(
     port = find_free_port()
     ours = f"http://127.0.0.1:{port}"
     memory = MemoryTokenStorage()
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         browser = ConsentingBrowser(http)
         provider = make_oauth_provider(f"{ours}/mcp", browser, memory)
         headers = {"x-hf-authorization": "Bearer hf_ada"}
@@ -340,7 +341,7 @@ async def test_the_official_client_signs_in_at_the_authorization_server(
             auth="jwt", jwt_issuer=authorization_server.issuer, public_url=ours, at=port
         ):
             async with (
-                httpx2.AsyncClient(
+                AsyncHttpClient(
                     auth=provider, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
                 ) as signed,
                 Client(streamable_http_client(f"{ours}/mcp", http_client=signed)) as client,

@@ -5,12 +5,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-import httpx2
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from schema.accounts.vault import Secret
 from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier, open_jwt_verifier
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.oauth.authorization_server import (
     ADA_SUB,
     AUDIENCE,
@@ -32,7 +32,7 @@ async def test_a_token_the_server_issued_says_who_is_calling(
     """All that is known of a caller is what was signed; the rest of this file is about that."""
     form = {"grant_type": "client_credentials", "client_id": "claude", "resource": AUDIENCE}
     async with (
-        httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http,
+        AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http,
         open_jwt_verifier(
             issuer=authorization_server.issuer, audiences=(AUDIENCE,), jwks_url=None, leeway=LEEWAY
         ) as authority,

@@ -16,6 +16,7 @@ from schema.messaging.redis import open_redis
 from schema.settings import Settings
 from service.cli.server import serve
 from tests.support.factories import JobFactory
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.handles import job_handle, job_uri
 from tests.support.mcp.client import call_for_result, post_message
@@ -34,7 +35,7 @@ async def test_a_process_serves_until_it_is_told_to_stop(
     """A supervisor's TERM ends it in good time, also with a client connected."""
     async with (
         run_service(make_settings(), fake_hub) as (running, url),
-        httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as connected,
+        AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as connected,
     ):
         await connected.get(url)
         running.send_signal(signal.SIGTERM)
@@ -50,7 +51,7 @@ async def test_clients_are_told_the_port_that_the_process_has(
     """Without HOLDFAST_PUBLIC_URL they would sign in for a service on the default port."""
     async with (
         run_service(make_settings(), fake_hub) as (_, url),
-        httpx2.AsyncClient() as http,
+        AsyncHttpClient() as http,
     ):
         metadata = (await http.get(f"{url}/.well-known/oauth-protected-resource")).json()
         refused = await http.post(f"{url}/mcp", json={})
@@ -128,7 +129,7 @@ async def run_service(
     command = [sys.executable, "-c", SERVE_SCRIPT.format(port=port)]
     running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)  # noqa: ASYNC220  # started at once
     try:
-        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
             with anyio.fail_after(20):
                 while not await _is_up(http, f"http://127.0.0.1:{port}/health/ready"):
                     assert running.poll() is None, "it ended by itself"

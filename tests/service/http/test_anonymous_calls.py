@@ -18,6 +18,7 @@ from service.mcp.catalog.instructions import ANONYMOUS_NOTE
 from service.mcp.tool import READ_ONLY, build_tool, tool_result
 from service.runtime.context import HELP_URI
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.emulator_process import run_hub_emulator
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.mcp.client import post_message
@@ -67,7 +68,7 @@ async def call_modern_as_nobody(url: str, method: str, **params: Any) -> httpx2.
 async def post_body(url: str, body: str, **headers: str) -> httpx2.Response:
     """Send a body as it is, without a token."""
     sent = {"content-type": "application/json", "accept": "application/json", **headers}
-    async with httpx2.AsyncClient(headers=sent, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(headers=sent, timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{url}/mcp", content=body.encode())
 
 
@@ -227,7 +228,7 @@ async def test_a_client_can_be_asked_to_sign_in_when_it_connects(
     """Some clients can sign in only then; the URL of Hugging Face's own server says it alike."""
     message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
     headers = {"content-type": "application/json"}
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         nobody = await http.post(f"{service_url}/mcp?{query}", content=message, headers=headers)
         ada = await http.post(
             f"{service_url}/mcp?{query}",
@@ -327,14 +328,12 @@ async def test_the_official_client_signs_in_at_the_first_call_that_needs_somebod
     url = f"http://127.0.0.1:{port}"
     memory = MemoryTokenStorage()
     with run_hub_emulator(tmp_path_factory.mktemp("hub")) as hub_emulator:
-        async with httpx2.AsyncClient(
-            base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS
-        ) as hub:
+        async with AsyncHttpClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as hub:
             browser = ConsentingBrowser(hub)
             provider = make_oauth_provider(f"{url}/mcp", browser, memory)
             with start_service(hub_url=hub_emulator.url, public_url=url, at=port):
                 async with (
-                    httpx2.AsyncClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
+                    AsyncHttpClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
                     Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
                 ):
                     tools = (await client.list_tools()).tools
@@ -358,7 +357,7 @@ async def test_the_official_client_without_a_sign_in_is_told_what_it_lacks(
 ) -> None:
     """A program with no browser shows the sentence, and goes on."""
     async with (
-        httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http,
+        AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http,
         Client(streamable_http_client(f"{service_url}/mcp", http_client=http)) as client,
     ):
         with pytest.raises(Exception, match="Nobody is signed in"):

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.http.cross_origin import allow_cross_origin
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.mcp.client import post_message
 
@@ -26,7 +27,7 @@ async def preflight(url: str, origin: str, **headers: str) -> httpx2.Response:
         "access-control-request-headers": "authorization,content-type,mcp-protocol-version,"
         "mcp-method,mcp-name,mcp-param-region,mcp-session-id,last-event-id",
     }
-    async with httpx2.AsyncClient(headers=request_headers | headers) as http:
+    async with AsyncHttpClient(headers=request_headers | headers) as http:
         return await http.request("OPTIONS", f"{url}/mcp")
 
 
@@ -91,7 +92,7 @@ async def test_a_page_reads_every_answer_also_a_refusal(
         add(await post_message(url, "tasks/get", authorization="", origin=PAGE))
         add(await post_message(url, "tools/list", host="evil.example", origin=PAGE))
         add(await post_message(url, "tools/list", content_type="text/plain", origin=PAGE))
-        async with httpx2.AsyncClient(headers={"origin": PAGE}) as http:
+        async with AsyncHttpClient(headers={"origin": PAGE}) as http:
             add(await http.get(f"{url}/mcp"))
         fake_hub.failure_response = JSONResponse({}, 500)
         add(await post_message(url, "tools/list", authorization="Bearer hf_new", origin=PAGE))

@@ -23,6 +23,7 @@ from service.runtime.sealed_tokens import (
     derive_keys,
 )
 from tests.support.factories import JobFactory, StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
 from tests.support.mcp.client import call_for_result
@@ -56,7 +57,7 @@ async def read_result(url: str, job: Job) -> list[dict[str, Any]]:
 
 async def follow_link(url: str, link: str, method: str = "GET") -> httpx2.Response:
     """Follow a link at one service, with nothing but the link."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.request(method, f"{url}{urlsplit(link).path}")
 
 

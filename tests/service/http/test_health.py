@@ -14,6 +14,7 @@ from schema.db import revisions
 from schema.db.database import Database
 from schema.jobs.monitoring import heartbeats
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.mcp.client import (
     answer_text,
     call_for_result,
@@ -26,7 +27,7 @@ from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 async def health(url: str, what: str = "ready") -> httpx2.Response:
     """Ask for the health of a service."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.get(f"{url}/health/{what}")
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient, HttpClient
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.subjects import ADA_TOKEN
 
@@ -29,7 +30,7 @@ async def post(url: str, body: object, path: str = "/mcp", **headers: str) -> ht
     """Post a body with the headers of Ada's client; an empty one is left out."""
     defaults = {"authorization": f"Bearer {ADA_TOKEN}", "content-type": "application/json"}
     sent = {name.replace("_", "-"): value for name, value in (defaults | headers).items() if value}
-    async with httpx2.AsyncClient(headers=sent) as http:
+    async with AsyncHttpClient(headers=sent) as http:
         if "accept" not in sent:
             del http.headers["accept"]
         content = body if isinstance(body, str | bytes) else json.dumps(body)
@@ -47,7 +48,7 @@ async def test_a_slash_at_the_end_of_the_path_changes_nothing(service_url: str) 
 async def test_no_path_is_redirected(service_url: str) -> None:
     """With its slash it is answered as without it."""
     metadata = "/.well-known/oauth-protected-resource/mcp/"
-    async with httpx2.AsyncClient() as http:
+    async with AsyncHttpClient() as http:
         for path, status in {
             "/health/live/": 200,
             metadata: 200,
@@ -213,7 +214,7 @@ METHODS: Final = st.sampled_from(
 
 async def test_no_request_meets_a_bug_or_is_sent_elsewhere(service_url: str) -> None:
     """Whatever the path, the headers and the body: an answer in words, and never a redirect."""
-    with httpx2.Client() as http:
+    with HttpClient() as http:
 
         @settings(deadline=None)
         @given(METHODS, PATHS, HEADERS, BODIES)

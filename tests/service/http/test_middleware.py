@@ -24,6 +24,7 @@ from service.database import TenantDatabase
 from service.http.middleware import McpEndpoint
 from service.http.rate_limit import RateLimiter
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.mcp.client import post_message, refusal_code
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
@@ -36,7 +37,7 @@ async def test_there_is_nothing_to_get_and_no_session_to_delete(
     service_url: str, method: str
 ) -> None:
     """Legacy clients open a stream after their handshake; it would carry nothing, for ever."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         response = await http.request(method, f"{service_url}/mcp")
 
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
@@ -68,7 +69,7 @@ async def test_the_metadata_names_the_hub_as_it_names_itself(
     service_url: str, fake_hub: FakeHub
 ) -> None:
     """Clients compare the issuer letter by letter; a trailing slash makes it another one."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         answers = [
             await http.get(f"{service_url}{path}")
             for path in (METADATA_PATH, f"{METADATA_PATH}/mcp", f"/mcp{METADATA_PATH}")
@@ -92,7 +93,7 @@ async def test_each_name_of_this_machine_is_the_address_of_the_service(
     service_url: str, host: str, base_url: str
 ) -> None:
     """Clients compare the resource with the URL that they call, and people write localhost."""
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         metadata = await http.get(f"{service_url}{METADATA_PATH}/mcp", headers={"host": host})
     refusal = await post_message(service_url, "tasks/get", authorization="", host=host)
 

@@ -13,6 +13,7 @@ from service.runtime.context import HELP_URI
 from service.runtime.toolsets import TOOLS_BY_TOOLSET, Toolset
 from tests.service.auth.test_scopes import add_oauth_token
 from tests.support.factories import JobFactory, StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.emulator_process import run_hub_emulator
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.handles import job_handle
@@ -57,7 +58,7 @@ async def send(
         if name := params.get("name") or params.get("uri") or params.get("taskId"):
             sent.append(("mcp-name", name))
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{url}{path}", json=message, headers=sent)
 
 
@@ -204,7 +205,7 @@ async def test_a_batch_reaches_nothing_that_is_hidden(service_url: str, database
         for number, (name, arguments) in enumerate(calls.items())
     ]
     headers = {"authorization": f"Bearer {ADA_TOKEN}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:
         for path in ("/mcp?toolsets=account", "/mcp/readonly"):
             answers = (await http.post(f"{service_url}{path}", json=messages)).json()
             assert "result" in answers[0]
@@ -463,14 +464,12 @@ async def test_the_official_client_signs_in_where_it_has_chosen(
     url = f"http://127.0.0.1:{port}"
     endpoint = f"{url}/mcp/readonly?toolsets=account,jobs&login"
     with run_hub_emulator(tmp_path_factory.mktemp("hub")) as hub_emulator:
-        async with httpx2.AsyncClient(
-            base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS
-        ) as hub:
+        async with AsyncHttpClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as hub:
             browser = ConsentingBrowser(hub)
             provider = make_oauth_provider(endpoint, browser, MemoryTokenStorage())
             with start_service(hub_url=hub_emulator.url, public_url=url, at=port):
                 async with (
-                    httpx2.AsyncClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
+                    AsyncHttpClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
                     Client(streamable_http_client(endpoint, http_client=http)) as client,
                 ):
                     names = {tool.name for tool in (await client.list_tools()).tools}

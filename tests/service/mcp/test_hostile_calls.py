@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from tests.support.factories import StartService
+from tests.support.http_clients import HttpClient
 from tests.support.subjects import ADA_TOKEN
 
 UNKNOWN_JOB: Final = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
@@ -208,7 +209,7 @@ def client(start_service: StartService) -> Any:
     """A client of a service that takes any number of jobs."""
     with (
         start_service(open_jobs=1_000_000) as url,
-        httpx2.Client(base_url=url, headers=HEADERS, timeout=60) as opened,
+        HttpClient(base_url=url, headers=HEADERS, timeout=60) as opened,
     ):
         yield opened
 

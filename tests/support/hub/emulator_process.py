@@ -25,6 +25,7 @@ from service.local.hub_emulator.users import (
     load_users,
 )
 from service.local.ports import find_free_port
+from tests.support.http_clients import HttpClient, get_once
 from tests.support.hub import emulator_program
 from tests.support.paths import REPOSITORY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, wait_until
@@ -60,9 +61,7 @@ class HubEmulatorProcess:
     def open_client_as(self, token: str) -> Generator[httpx2.Client]:
         """Open a plain client that sends a token."""
         headers = {"authorization": f"Bearer {token}"}
-        with httpx2.Client(
-            base_url=self.url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
-        ) as client:
+        with HttpClient(base_url=self.url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as client:
             yield client
 
     def fine_grained_token(self, permission: Permission) -> str:
@@ -150,7 +149,7 @@ def read_sizes(api: HfApi, bucket: str, prefix: str | None = None) -> dict[str, 
 
 def _is_answering(hub: HubEmulatorProcess) -> bool:
     with suppress(httpx2.TransportError):
-        return httpx2.get(f"{hub.url}/api/agent-harnesses").is_success
+        return get_once(f"{hub.url}/api/agent-harnesses").is_success
     # A process that has ended fails the test at once, not after the whole wait.
     assert psutil.pid_exists(hub.process.pid)
     assert hub.process.poll() is None

@@ -10,6 +10,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 
 from service.runtime.call_observer import ERROR_META_KEY
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.subjects import ADA_TOKEN
 
@@ -20,7 +21,7 @@ async def open_mcp_client(
 ) -> AsyncGenerator[Client]:
     """Open the SDK's client, as a person would."""
     async with (
-        httpx2.AsyncClient(
+        AsyncHttpClient(
             headers={"authorization": f"Bearer {token}"}, timeout=HTTP_TIMEOUT_SECONDS
         ) as http,
         Client(streamable_http_client(f"{url}/mcp", http_client=http), **options) as client,
@@ -76,5 +77,5 @@ async def post_message(
         "accept": "application/json, text/event-stream",
     }
     sent = {name.replace("_", "-"): value for name, value in (defaults | headers).items() if value}
-    async with httpx2.AsyncClient(headers=sent, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(headers=sent, timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{url}/mcp", json=message)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import anyio
 import httpx2
 
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.mcp.client import post_message
 from tests.support.mcp.observed_answers import META_PREFIX, MODERN_REQUEST_META
 from tests.support.subjects import ADA_TOKEN
@@ -120,7 +121,7 @@ async def open_notification_stream(
     }
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS) as http,
+        AsyncHttpClient(headers=headers, timeout=TIMEOUT_SECONDS) as http,
         http.stream("POST", f"{url}/mcp", json=message) as response,
     ):
         yield NotificationStream(response)

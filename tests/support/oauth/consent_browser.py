@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 REDIRECT_URI = "http://127.0.0.1:8123/callback"
@@ -45,7 +46,7 @@ async def sign_in(
 
     `org_ids` are the organisations that the user lets it act for. `metadata` is of RFC 7591.
     """
-    async with httpx2.AsyncClient(base_url=hub_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(base_url=hub_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
         app = await SignInClient.register(http, **metadata)
         code = await app.obtain_code(scope=scopes, login_hint=user, orgIds=org_ids)
         answer = await app.redeem_code(code)

@@ -8,6 +8,7 @@ The proxy does what the real one does: it reads `X-HF-Authorization`, answers fo
 only to a user who may see it, and removes that header. `Authorization` reaches the app.
 """
 
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -81,7 +82,11 @@ class SpaceRoutes:
         self._users = {user.token: user for user in users if not user.has_expired()}
         self._owners = {user.name for user in users}
         self._app = SpaceAppProcess()
-        self._client = httpx2.AsyncClient(timeout=None, trust_env=False)
+        self._client = httpx2.AsyncClient(
+            timeout=None,
+            trust_env=False,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused: the app is on this machine
+        )
 
     def routes(self) -> list[Route]:
         """Return the routes."""

@@ -9,6 +9,7 @@ import pytest
 
 from service.local.ports import find_free_port
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 from tests.support.oauth.consent_browser import (
     REDIRECT_URI,
@@ -32,7 +33,7 @@ async def service_url(
     """A service that lets clients sign in by an application of its operator's."""
     port = find_free_port()
     public_url = f"http://127.0.0.1:{port}"
-    async with httpx2.AsyncClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as hub:
+    async with AsyncHttpClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as hub:
         made = await hub.post(
             "/oauth/register",
             json={
@@ -52,14 +53,14 @@ async def service_url(
 @pytest.fixture
 async def person(service_url: str) -> AsyncGenerator[httpx2.AsyncClient]:
     """The browser of a person."""
-    async with httpx2.AsyncClient(base_url=service_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(base_url=service_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
         yield http
 
 
 @pytest.fixture
 async def stranger(service_url: str) -> AsyncGenerator[httpx2.AsyncClient]:
     """The browser of somebody else."""
-    async with httpx2.AsyncClient(base_url=service_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(base_url=service_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
         yield http
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Generator
 from typing import Any
 
-import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from service.local.ports import find_free_port
 from tests.support.factories import StartService
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.oauth.mcp_client_auth import (
@@ -33,7 +33,7 @@ async def test_nobody_registers_unless_that_is_asked_for(
 ) -> None:
     """The Hub registers clients itself; a second place would only be one more to attack."""
     del fake_hub
-    async with httpx2.AsyncClient(base_url=service_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(base_url=service_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
         answer = await http.post("/oauth/register", json={})
 
     assert answer.status_code == 404
@@ -44,7 +44,7 @@ async def test_old_clients_find_the_metadata_at_our_origin(
 ) -> None:
     """Those of protocol 2025-03-26 look nowhere else; what they find is the issuer's own."""
     with start_service(hub_url=hub_emulator.url) as url:
-        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
             mirrored = (await http.get(f"{url}{METADATA_PATH}")).json()
             own = (await http.get(f"{hub_emulator.url}{METADATA_PATH}")).json()
 
@@ -58,7 +58,7 @@ async def test_the_operator_can_mend_the_metadata(
     """Some servers leave out what clients insist on."""
     overrides = {"registration_endpoint": "https://id.example/register"}
     with start_service(hub_url=hub_emulator.url, oauth_metadata=overrides) as url:
-        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
             metadata = (await http.get(f"{url}{METADATA_PATH}")).json()
 
     assert metadata["registration_endpoint"] == "https://id.example/register"
@@ -75,7 +75,7 @@ async def test_a_client_registers_here_and_signs_in_there(
     """
     port = find_free_port()
     public_url = f"http://127.0.0.1:{port}"
-    async with httpx2.AsyncClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as hub:
+    async with AsyncHttpClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as hub:
         made = await hub.post(
             "/oauth/register",
             json={
@@ -96,7 +96,7 @@ async def test_a_client_registers_here_and_signs_in_there(
         ) as url:
             provider = make_oauth_provider(f"{url}/mcp", browser, memory)
             async with (
-                httpx2.AsyncClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
+                AsyncHttpClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
                 Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
             ):
                 answer = await client.call_tool("whoami", {})
@@ -124,7 +124,7 @@ async def http_refresh(url: str, memory: MemoryTokenStorage) -> dict[str, Any]:
         "refresh_token": memory.tokens.refresh_token,
         "client_id": memory.client.client_id,
     }
-    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         answer = await http.post(f"{url}/oauth/token", data=form)
     assert answer.status_code == 200, answer.text
     tokens: dict[str, Any] = answer.json()
@@ -138,7 +138,7 @@ async def test_the_metadata_is_of_the_service(
     with start_service(
         hub_url=hub_emulator.url, oauth_client_id="app", public_url="http://127.0.0.1:9"
     ) as url:
-        async with httpx2.AsyncClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
+        async with AsyncHttpClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
             metadata = (await http.get(METADATA_PATH)).json()
             resource = (await http.get("/.well-known/oauth-protected-resource/mcp")).json()
 
@@ -152,7 +152,7 @@ async def test_the_metadata_is_of_the_service(
 async def test_a_server_that_is_away_is_said_to_be_so(start_service: StartService) -> None:
     """A client tries again; a made-up answer would be kept."""
     with start_service(hub_url="http://127.0.0.1:9") as url:
-        async with httpx2.AsyncClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
+        async with AsyncHttpClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
             answer = await http.get(METADATA_PATH)
 
     assert answer.status_code == 503

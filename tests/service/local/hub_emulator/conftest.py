@@ -6,6 +6,7 @@ import httpx2
 import pytest
 from huggingface_hub import HfApi
 
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
@@ -26,7 +27,5 @@ def alice_api(hub_emulator: HubEmulatorProcess) -> HfApi:
 @pytest.fixture
 async def anonymous_http(hub_emulator: HubEmulatorProcess) -> AsyncGenerator[httpx2.AsyncClient]:
     """A plain client that shows no token."""
-    async with httpx2.AsyncClient(
-        base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS
-    ) as client:
+    async with AsyncHttpClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as client:
         yield client

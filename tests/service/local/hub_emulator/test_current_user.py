@@ -3,12 +3,12 @@
 # The client library leaves these partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
-import httpx2
 import pytest
 from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from service.local.hub_emulator.users import LocalTokenKind, find_user
+from tests.support.http_clients import get_once
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 
 
@@ -27,7 +27,7 @@ def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(
     hub_emulator: HubEmulatorProcess,
 ) -> None:
     """The client library tells this 401 from others by its text."""
-    answer = httpx2.get(
+    answer = get_once(
         f"{hub_emulator.url}/api/whoami-v2", headers={"Authorization": "Bearer hf_no"}
     )
 
@@ -39,7 +39,7 @@ def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(
 def test_every_answer_says_what_it_comes_from(hub_emulator: HubEmulatorProcess) -> None:
     """Nobody should take this for Hugging Face, and request ids lead to logs."""
     answers = [
-        httpx2.get(f"{hub_emulator.url}{path}")
+        get_once(f"{hub_emulator.url}{path}")
         for path in ("/api/jobs/hardware", "/api/agent-harnesses", "/api/whoami-v2", "/nowhere")
     ]
 
@@ -53,7 +53,7 @@ def test_every_answer_says_what_it_comes_from(hub_emulator: HubEmulatorProcess) 
 
 def test_another_hosts_name_is_turned_away(hub_emulator: HubEmulatorProcess) -> None:
     """A web page that rebinds its name to this address must not run commands here."""
-    answer = httpx2.get(f"{hub_emulator.url}/api/jobs/hardware", headers={"Host": "evil.example"})
+    answer = get_once(f"{hub_emulator.url}/api/jobs/hardware", headers={"Host": "evil.example"})
 
     assert answer.status_code == 400
 
@@ -65,7 +65,7 @@ def test_a_spent_budget_is_answered_with_when_to_return(
     with run_hub_emulator(tmp_path_factory.mktemp("hub"), quota=3) as hub:
         token = find_user(hub.users, "alice").token
         headers = {"Authorization": f"Bearer {token}"}
-        answers = [httpx2.get(f"{hub.url}/api/whoami-v2", headers=headers) for _ in range(4)]
+        answers = [get_once(f"{hub.url}/api/whoami-v2", headers=headers) for _ in range(4)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert answers[0].headers["ratelimit"].startswith('"api";r=2;')

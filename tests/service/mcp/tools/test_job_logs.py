@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import anyio.from_thread
 import anyio.to_thread
-import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,6 +27,7 @@ from service.jobs.logs import read_log_page as read_page
 from service.views.jobs import LogLine
 from service.views.text import count_json_bytes
 from tests.support.factories import JobFactory
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.log_hub import LogHub, run_log_hub
 from tests.support.jobs import log_capture
 from tests.support.jobs.handles import job_handle
@@ -61,7 +61,7 @@ async def read_log_page(service_url: str) -> AsyncGenerator[Callable[..., Any]]:
         "authorization": f"Bearer {ADA_TOKEN}",
         "accept": "application/json, text/event-stream",
     }
-    async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
+    async with AsyncHttpClient(headers=headers, timeout=30) as http:
 
         async def ask(**arguments: Any) -> dict[str, Any]:
             params = {"name": "job_logs", "arguments": arguments}

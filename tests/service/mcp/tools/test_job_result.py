@@ -5,7 +5,6 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
 import pytest
 from mcp_types import AudioContent, CallToolResult, ImageContent, ResourceLink
 
@@ -16,6 +15,7 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState, Reason
 from service.jobs.results import MAX_INLINE_FILE_BYTES
 from tests.support.factories import JobFactory
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
 from tests.support.mcp.client import answer_text, call_tool, post_message
@@ -110,7 +110,7 @@ async def test_embeddings_are_their_shape_and_first_numbers_and_a_link_to_all(
 
     answer = await call_tool(service_url, "job_result", job_id=job_handle(job))
     [link] = find_links(answer)
-    async with httpx2.AsyncClient() as http:
+    async with AsyncHttpClient() as http:
         whole = await http.get(f"{service_url}{urlsplit(link.uri).path}")
 
     assert "2 by 1024 numbers" in answer_text(answer)

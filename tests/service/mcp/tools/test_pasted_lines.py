@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from tests.support.factories import StartService
+from tests.support.http_clients import HttpClient
 from tests.support.subjects import ADA_TOKEN
 
 HEADERS: Final = {
@@ -99,7 +100,7 @@ COMMANDS: Final = LINES.flatmap(lambda line: st.sampled_from(list(list_forms(lin
 @pytest.fixture
 def client(start_service: StartService) -> Any:
     """A client of a service that takes any number of calls."""
-    with start_service() as url, httpx2.Client(base_url=url, headers=HEADERS, timeout=60) as opened:
+    with start_service() as url, HttpClient(base_url=url, headers=HEADERS, timeout=60) as opened:
         yield opened
 
 

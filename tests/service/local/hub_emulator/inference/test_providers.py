@@ -20,6 +20,7 @@ from huggingface_hub.utils._http import default_client_factory, hf_request_event
 from schema.specs.inputs import media_types
 from service.local.hub_emulator.inference.media import make_png
 from service.local.hub_emulator.users import LocalTokenKind, find_user
+from tests.support.http_clients import get_once
 from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
@@ -176,7 +177,7 @@ def test_a_model_that_is_not_there_is_not_found_as_the_hub_says_it(
     hub_emulator: HubEmulatorProcess,
 ) -> None:
     """The client tells a missing repository from a wrong address by the code."""
-    answer = httpx2.get(f"{hub_emulator.url}/api/models/local/nothing")
+    answer = get_once(f"{hub_emulator.url}/api/models/local/nothing")
 
     assert (answer.status_code, answer.headers["x-error-code"]) == (404, "RepoNotFound")
 

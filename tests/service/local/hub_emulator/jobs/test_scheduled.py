@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx2
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
 
 from service.local.hub_emulator.users import find_user
+from tests.support.http_clients import get_once
 from tests.support.hub.emulator_process import HubEmulatorProcess
 
 SLEEP_JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["sleep", "60"]}
@@ -78,7 +78,7 @@ def test_what_it_starts_says_so(hub_emulator: HubEmulatorProcess) -> None:
     job = api.trigger_scheduled_job(scheduled_job_id=made.id)
     token = find_user(hub_emulator.users, "alice").token
 
-    seen = httpx2.get(
+    seen = get_once(
         f"{hub_emulator.url}/api/jobs/alice/{job.id}", headers={"authorization": f"Bearer {token}"}
     ).json()
 

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.local.hub_emulator.users import find_user
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,
@@ -64,7 +65,7 @@ async def open_mcp_client(
     """Open a client that reaches the MCP server in here, and the Hub where it is."""
     provider = make_oauth_provider(f"{SERVER}/mcp", browser, storage)
     inside = httpx2.ASGITransport(app=make_mcp_server(hub.url, http))
-    async with httpx2.AsyncClient(
+    async with AsyncHttpClient(
         auth=provider, mounts={SERVER: inside}, timeout=HTTP_TIMEOUT_SECONDS
     ) as client:
         yield client, provider
