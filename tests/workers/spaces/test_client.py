@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import anyio
 import anyio.to_thread
+import psutil
 import pytest
 
 from schema.accounts.vault import Secret
@@ -303,3 +304,17 @@ async def test_a_full_queue_is_waited_for(call_space: SpaceCaller) -> None:
     assert {each.message for each in turned_away} == {
         "The Space local/tiny has no room in its queue."
     }
+
+
+async def test_an_awake_space_that_nobody_calls_rests(space_url: str) -> None:
+    """Gradio by itself looks for calls every millisecond, for as long as `up` runs."""
+    (app,) = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if any(argument.endswith("/demo_app.py") for argument in child.cmdline())
+    ]
+    before = app.num_ctx_switches().voluntary
+
+    await anyio.sleep(0.5)  # the stretch of time that is measured
+
+    assert app.num_ctx_switches().voluntary - before < 200

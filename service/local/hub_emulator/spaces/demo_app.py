@@ -20,6 +20,8 @@ import uvicorn
 
 gradio: Any = importlib.import_module("gradio")
 
+_POLL_SECONDS = 0.02
+"""How often the app looks for new calls. Gradio 6 does so every millisecond."""
 _counts: dict[str, int] = {}
 """The last number of each count, by the name that the caller has given to it."""
 
@@ -125,9 +127,9 @@ def build_app() -> Any:
 async def serve_app() -> None:
     """Serve the app until the process is ended."""
     fastapi: Any = importlib.import_module("fastapi")
-    app = gradio.mount_gradio_app(
-        fastapi.FastAPI(), build_app().queue(max_size=3), path="/", show_error=False
-    )
+    blocks = build_app().queue(max_size=3)
+    blocks._queue.sleep_when_free = _POLL_SECONDS  # noqa: SLF001  # no argument sets it
+    app = gradio.mount_gradio_app(fastapi.FastAPI(), blocks, path="/", show_error=False)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
