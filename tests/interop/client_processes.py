@@ -1,7 +1,6 @@
 """The clients of other makers, each as a process of its own that makes the calls of a test."""
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from service.cli.client_config import Connection
 from tests.interop import node_packages, python_environments
+from tests.interop.locked_versions import read_locked_version
 from tests.support.paths import REPOSITORY
 
 LEGACY_VERSION: Final = "2025-11-25"
@@ -77,11 +77,7 @@ class ClientSpec:
     @property
     def version(self) -> str:
         """Return the version of the package that is locked."""
-        locked = self.lock.read_text(encoding="utf-8")
-        if self.lock.suffix == ".json":
-            return str(json.loads(locked)["packages"][f"node_modules/{self.package}"]["version"])
-        (version,) = re.findall(rf"^{self.package}==(\S+)", locked, re.MULTILINE)
-        return str(version)
+        return read_locked_version(self.lock, self.package)
 
 
 class _ScriptClient:

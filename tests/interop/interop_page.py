@@ -25,3 +25,12 @@ def check_section(section: str, content: str) -> None:
         )
         return
     assert recorded == text, "docs/interop.md is out of date; `python3 -m tests.interop` writes it"
+
+
+def expect_row(section: str, row: str) -> None:
+    """Expect that a part of the page has a row."""
+    page = PAGE.read_text(encoding="utf-8")
+    recorded = page.split(_BEGIN.format(section))[1].split(_END.format(section))[0]
+    assert row in recorded.splitlines(), (
+        f"docs/interop.md lacks {row}; `python3 -m tests.interop --seeds` writes it"
+    )

@@ -1,5 +1,5 @@
 // Signs in as TypeScript clients do: `sign_in.mjs v1|v2 URL SCOPES`. The person at the browser
-// leaves SCOPES ticked the first time, and allows all that is asked for after that. Launches a job,
+// leaves SCOPES ticked the first time (all, if that is empty), and allows what is asked for after that. Launches a job,
 // then calls until the token has been replaced by a fresh one; says on standard output what it saw.
 import {
   Client as ClientV2,
@@ -15,18 +15,49 @@ const [Client, Http, Unauthorized] =
   kind === "v1" ? [ClientV1, HttpV1, UnauthorizedV1] : [ClientV2, HttpV2, UnauthorizedV2];
 const asked = [];
 const kept = {};
+// A client that was registered before, and the second token of a service with a server of its own.
+const { CLIENT_ID: clientId, CLIENT_SECRET: clientSecret, HUB_TOKEN: hubToken } = process.env;
+if (clientId) kept.client = { client_id: clientId, ...(clientSecret && { client_secret: clientSecret }) };
+const requestInit = { headers: hubToken ? { "X-HF-Authorization": `Bearer ${hubToken}` } : {} };
 let callback;
 
+// Agrees on each page, and follows each redirect, until it is sent to the program.
 async function allow(page) {
   asked.push(page.searchParams.get("scope"));
-  if (asked.length === 1) page.searchParams.set("scope", firstGrant);
-  let answer = await fetch(page, { redirect: "manual" });
-  if (answer.status === 200) {
-    const [, token] = /name="form_token" value="([^"]+)"/.exec(await answer.text());
-    const body = new URLSearchParams({ form_token: token, decision: "allow" });
-    answer = await fetch(new URL("/oauth/authorize", page), { method: "POST", body, redirect: "manual" });
+  if (asked.length === 1 && firstGrant) page.searchParams.set("scope", firstGrant);
+  const cookies = new Map();
+  let url = page;
+  let form;
+  for (let step = 0; step < 10; step++) {
+    const headers = { cookie: [...cookies].map((pair) => pair.join("=")).join("; ") };
+    const request = form ? { method: "POST", body: form, headers } : { headers };
+    const answer = await fetch(url, { redirect: "manual", ...request });
+    for (const cookie of answer.headers.getSetCookie()) {
+      const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie);
+      cookies.set(name, value);
+    }
+    if (answer.headers.has("location")) {
+      url = new URL(answer.headers.get("location"), url);
+      form = undefined;
+      if (url.href.startsWith(authProvider.redirectUrl)) {
+        callback = url.searchParams;
+        return;
+      }
+    } else {
+      const text = await answer.text();
+      if (answer.status !== 200) throw new Error(`${url} answered ${answer.status}: ${text}`);
+      url = new URL(attribute(/<form[^>]*>/i.exec(text)[0], "action") ?? "", url);
+      const fields = [...text.matchAll(/<input[^>]*>/gi)].map(([input]) => input);
+      form = new URLSearchParams(fields.map((input) => [attribute(input, "name"), attribute(input, "value")]));
+      const [button] = [...text.matchAll(/<button[^>]*>/gi)].filter(([each]) => attribute(each, "value") === "allow");
+      if (button) form.set(attribute(button[0], "name"), "allow");
+    }
   }
-  callback = new URL(answer.headers.get("location")).searchParams;
+  throw new Error("The sign-in goes round in circles.");
+}
+
+function attribute(tag, name) {
+  return new RegExp(`\\s${name}="([^"]*)"`).exec(tag)?.[1].replaceAll("&amp;", "&");
 }
 
 const authProvider = {
@@ -36,7 +67,7 @@ const authProvider = {
     redirect_uris: ["http://127.0.0.1:8912/callback"],
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],
-    token_endpoint_auth_method: "none",
+    token_endpoint_auth_method: clientSecret ? "client_secret_basic" : "none",
   },
   clientInformation: () => kept.client,
   saveClientInformation: (client) => (kept.client = client),
@@ -50,7 +81,7 @@ const authProvider = {
 let client, transport;
 
 async function open() {
-  transport = new Http(new URL(url), { authProvider });
+  transport = new Http(new URL(url), { authProvider, requestInit });
   client = new Client({ name: "holdfast-interop", version: "0" });
   await client.connect(transport);
 }

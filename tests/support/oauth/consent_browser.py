@@ -173,7 +173,7 @@ class ConsentForm(HTMLParser):
         match tag:
             case "form":
                 self.action = attributes["action"]
-                assert attributes["method"] == "post"
+                assert attributes["method"].lower() == "post"
             case "input":
                 self.fields[attributes["name"]] = attributes["value"]
             case "button":
