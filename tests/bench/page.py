@@ -56,6 +56,13 @@ peers run on the same durable Postgres and Valkey, set up as their documentation
 procrastinate and DBOS keep a row of each job, pgqueuer deletes it, arq and docket keep nothing.
 """
 
+_PROFILES: Final = (
+    "Written by `.venv/bin/python -m tests.bench.profile_pictures`. Each picture is of samples of "
+    "the main thread of one process under load: a width is a share of the time, a caller stands "
+    "above what it calls, and the colour is whose code it is. `queue` is the program that submits "
+    "jobs and carries them out; the others are the service during calls of one tool."
+)
+
 
 def write_page(
     page: Path,
@@ -80,6 +87,7 @@ def write_page(
         "",
         f"![Each ratio, and its target]({picture.relative_to(page.parent)})",
         "",
+        *_format_profiles(page),
         "## What was measured",
         "",
         "The medians of the rounds on this one machine, for a sense of scale.",
@@ -87,6 +95,21 @@ def write_page(
         *(line for scenario, rounds in measured for line in _format_rounds(scenario, rounds)),
     ]
     page.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
+
+
+def _format_profiles(page: Path) -> list[str]:
+    """Link the pictures of `tests.bench.profile_pictures`, which have a run of their own."""
+    pictures = sorted((page.parent / "images").glob("profile-*.png"))
+    return [
+        "## Where the time goes",
+        "",
+        *fill(_PROFILES, _COLUMNS).splitlines(),
+        "",
+        *(
+            f"![{picture.stem}]({picture.relative_to(page.parent).as_posix()})\n"
+            for picture in pictures
+        ),
+    ]
 
 
 def format_row(comparison: Comparison) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ _WARM_UP_CALLS: Final = 50
 _CALLS: Final = {Size.TINY: 20, Size.QUICK: 300, Size.FULL: 2000}
 _MANY_HANDLES: Final = 50
 """As many as `job_status` takes in one call."""
-_JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["true"], "flavor": "cpu-basic"}
+JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["true"], "flavor": "cpu-basic"}
 
 
 def measure_tool_calls(run: BenchRun) -> Rounds:
@@ -57,8 +57,8 @@ def measure_tool_calls(run: BenchRun) -> Rounds:
         route = servers.enter_context(_run_server([*bare, "starlette"]))
         token = load_users(stack.folder / "hub")[0].token
         endpoint = f"{stack.url}/mcp"
-        launch = ToolCall(endpoint, "launch_job", _JOB, LEGACY, token)
-        handles = [_launch(launch) for _ in range(_MANY_HANDLES)]
+        launch = ToolCall(endpoint, "launch_job", JOB, LEGACY, token)
+        handles = [launch_one(launch) for _ in range(_MANY_HANDLES)]
         for number in range(run.rounds):
             for version in (LEGACY, MODERN):
                 chosen = _choose_calls(endpoint, token, handles, version) | {
@@ -89,11 +89,12 @@ def _choose_calls(
         "job_status of 50": ours("job_status", job_ids=handles),
         "list_jobs": ours("list_jobs", limit=20),
         "list_hardware": ours("list_hardware"),
-        "dry_run": ours("launch_job", **_JOB, dry_run=True),
+        "dry_run": ours("launch_job", **JOB, dry_run=True),
     }
 
 
-def _launch(call: ToolCall) -> str:
+def launch_one(call: ToolCall) -> str:
+    """Launch a job, and return its handle."""
     head, _, body = call.encode().partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")[1:]
     headers = dict(line.split(": ", 1) for line in lines if not line.startswith("Content-Length"))
@@ -119,14 +120,15 @@ def _run_server(command: list[str]) -> Generator[str]:
     url = f"http://127.0.0.1:{(port := find_free_port())}"
     process = subprocess.Popen([*command, str(port)], cwd=REPOSITORY)
     try:
-        wait_until(lambda: _is_answering(url))
+        wait_until(lambda: is_answering(url))
         yield url
     finally:
         process.terminate()
         process.wait()
 
 
-def _is_answering(url: str) -> bool:
+def is_answering(url: str) -> bool:
+    """Say whether a server takes connections."""
     try:
         httpx2.get(url)
     except httpx2.TransportError:
