@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 from schema.accounts.audit import AuditEntryTable
 from schema.accounts.call_counts import CallWindowTable
 from schema.accounts.restored_subjects import DeploymentTable, RestoredSubjectTable
-from schema.accounts.tables import CredentialTable, SubjectTable
+from schema.accounts.tables import ConnectedAccountTable, CredentialTable, SubjectTable
 from schema.accounts.vault_keys import VaultKeyTable
 from schema.artifacts.files import JobFileTable
 from schema.artifacts.log_tables import JobLogTable, LogChunkTable
@@ -39,6 +39,7 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     AuditEntryTable,
     BatchItemTable,
     CallWindowTable,
+    ConnectedAccountTable,
     CredentialTable,
     DeploymentTable,
     IdempotencyKeyTable,

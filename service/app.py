@@ -40,6 +40,7 @@ from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
 from service.auth.jwt_verifier import open_jwt_verifier
 from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.auth.token_verifier import TokenVerifier
+from service.auth.upstream import Application, IssuerMetadata, UpstreamServer
 from service.database import TenantDatabase
 from service.http import downloads, health
 from service.http.cross_origin import allow_cross_origin
@@ -49,7 +50,6 @@ from service.http.rate_limit import RateLimiter, open_rate_limiter
 from service.http.request_options import READ_ONLY_PATH
 from service.http.sign_in_proxy.provider import ProxyKeys, SignInProxy
 from service.http.sign_in_proxy.routes import build_mirror_route, build_proxy_routes
-from service.http.sign_in_proxy.upstream import Application, IssuerMetadata, UpstreamServer
 from service.http.trailing_slash import TrailingSlashMiddleware
 from service.mcp import resources
 from service.mcp.catalog.help import build_help_page, register_help

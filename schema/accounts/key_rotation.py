@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schema.accounts import credentials
+from schema.accounts import connections, credentials
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Unsealable, Vault
 from schema.accounts.vault_keys import compare_vault_keys, forget_other_vault_keys
@@ -45,6 +45,14 @@ _SEALED_TABLES: Final = (
         "subject_id",
         "''",
         lambda row: credentials.credential_owner(row["subject_id"]),
+    ),
+    _SealedTable(
+        "connected_account",
+        "sign_in_id",
+        "''",
+        lambda row: connections.connection_owner(
+            row["sign_in_id"], row["connection_id"], row["subject_id"]
+        ),
     ),
     _SealedTable(
         "job_secret",

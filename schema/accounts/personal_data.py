@@ -61,6 +61,12 @@ _TABLES: Final = (
         ["credential.subject_id"],
     ),
     _Table(
+        "connected_accounts",
+        "issuer, version, state, grants, expires_at, connected_at, updated_at, used_at",
+        "connected_account AS connection",
+        ["connection.sign_in_id"],
+    ),
+    _Table(
         "workspaces",
         "write_handle('ws', workspace.id) AS handle, workspace.*",
         "workspace",

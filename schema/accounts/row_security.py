@@ -59,6 +59,15 @@ def open_worker_database(url: str, *, application_name: str, pooled: bool) -> Da
     )
 
 
+async def act_as_sign_in(tx: Transaction, sign_in_id: str) -> None:
+    """See the account that is connected with a sign-in until this transaction ends.
+
+    Args:
+        sign_in_id: of `connections.hash_sign_in`; the sign-in has been verified.
+    """
+    await tx.execute("SELECT set_config('holdfast.sign_in', $1, true)", sign_in_id)
+
+
 async def act_as_subject(tx: Transaction, subject_id: str) -> Hold | None:
     """Act for a subject until this transaction ends; return why their jobs are held, if so.
 

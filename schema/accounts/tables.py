@@ -1,7 +1,8 @@
-"""Tables of subjects, who call with a verified token, and of the credentials they lend to jobs."""
+"""Tables of subjects, of the credentials they lend to jobs, and of accounts that are connected."""
 
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field
@@ -43,6 +44,14 @@ class CredentialState(StrEnum):
 
     REFUSED = "refused"
     """The Hub answered 401 to exactly this version of it."""
+
+
+class ConnectionState(StrEnum):
+    """Whether the Hub still accepts the tokens of a connected account."""
+
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    """It refused them, and they are deleted; the person has to connect again."""
 
 
 class Subject(Record):
@@ -116,3 +125,47 @@ class CredentialTable(Credential, table=True):
     """The rows, at most one a subject."""
 
     __table_args__ = (check_in_enum("state", CredentialState),)
+
+
+class ConnectedAccount(Record):
+    """The account at the Hub of somebody who signs in at an authorization server."""
+
+    sign_in_id: str = Field(primary_key=True, sa_type=TEXT)
+    """SHA-256 of issuer and subject of the sign-in; see `connections.hash_sign_in`."""
+    connection_id: UUID
+    """Another one each time the person connects; what is stored names it."""
+    issuer: str = Field(sa_type=TEXT)
+    """The authorization server of the sign-in."""
+    subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
+    sealed: bytes
+    """Access and refresh token, sealed by `schema.accounts.vault`; empty once they are refused."""
+    version: int = Field(default=1, sa_type=BIGINT, sa_column_kwargs=with_server_default("1"))
+    """Grows with every refresh: the Hub's refresh token is for one use."""
+    state: ConnectionState = Field(
+        default=ConnectionState.CONNECTED,
+        sa_type=TEXT,
+        sa_column_kwargs=with_server_default("'connected'"),
+    )
+    grants: list[str] = Field(sa_type=TEXT_ARRAY, sa_column_kwargs=with_server_default("'{}'"))
+    """The scopes that the person granted at the Hub."""
+    expires_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
+    """When the access token expires; the refresh token has no end that the Hub would name."""
+    leased_until: datetime | None = Field(default=None, sa_type=TIMESTAMP)
+    """Until when one process has the right to refresh."""
+    connected_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
+    updated_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
+    used_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
+    """When a call last acted with it, to the hour; retention deletes one that is not used."""
+
+
+class ConnectedAccountTable(ConnectedAccount, table=True):
+    """The rows, at most one a sign-in."""
+
+    __table_args__ = (
+        check_in_enum("state", ConnectionState),
+        CheckConstraint(
+            "(state = 'connected') = (octet_length(sealed) > 0)", name="sealed_iff_connected"
+        ),
+        Index("ix_connected_account_subject_id", "subject_id"),
+        Index("ix_connected_account_used_at", "used_at"),
+    )

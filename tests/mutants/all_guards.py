@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutants.guards.audit import AUDIT_GUARDS
 from tests.mutants.guards.calls import CALL_GUARDS
+from tests.mutants.guards.connections import CONNECTION_GUARDS
 from tests.mutants.guards.costs import COST_GUARDS
 from tests.mutants.guards.dependencies import DEPENDENCY_GUARDS
 from tests.mutants.guards.identity import IDENTITY_GUARDS
@@ -27,6 +28,7 @@ ALL_GUARDS: Final = (
     *WORKER_GUARDS,
     *RATE_LIMIT_GUARDS,
     *TOKEN_GUARDS,
+    *CONNECTION_GUARDS,
     *AUDIT_GUARDS,
     *MIGRATION_GUARDS,
     *TENANT_ISOLATION_GUARDS,

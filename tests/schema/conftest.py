@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from schema.accounts import call_counts, credentials, restored_subjects, vault_keys
+from schema.accounts import call_counts, connections, credentials, restored_subjects, vault_keys
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret, Vault
 from schema.artifacts import files, log_store
@@ -141,6 +141,16 @@ async def fill_every_table(
             since_sweep=timedelta(0),
             last_error=None,
             is_first=True,
+        )
+        await connections.connect_account(
+            tx,
+            vault,
+            sign_in_id=connections.hash_sign_in("https://id.example", subject_id),
+            issuer="https://id.example",
+            subject_id=subject_id,
+            name=await tx.fetchval("SELECT name FROM subject WHERE id = $1", subject_id),
+            tokens=connections.HubTokens(Secret("hf_oauth_of"), Secret("hf_oauth__refresh_of")),
+            expires_in=timedelta(hours=8),
         )
         await call_counts.count_call(tx, subject_id, limit=10, window=timedelta(minutes=1))
         await vault_keys.compare_vault_keys(tx, vault)

@@ -11,7 +11,7 @@ DROP TABLE batch_item, job_file, log_chunk, job_log;
 DROP TABLE poll_group, remote_run;
 DROP TABLE job_dependency, job_secret, idempotency_key, job_event, job_payload, job;
 DROP TABLE workspace;
-DROP TABLE audit_entry, call_window, restored_subject, credential, subject;
+DROP TABLE audit_entry, call_window, restored_subject, connected_account, credential, subject;
 
 DROP FUNCTION workers_connected(), read_handle(text), write_handle(text, uuid);
 DROP FUNCTION job_marks(text[], uuid[]), tell_of_move(), tell_of_event();

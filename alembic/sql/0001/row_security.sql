@@ -38,6 +38,20 @@ GRANT SELECT (subject_id, token_sha, version, state, expires_at, updated_at, gra
 GRANT INSERT, UPDATE ON credential TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON credential TO holdfast_worker;
 
+-- A row is of a sign-in at an authorization server, which a transaction names in the setting
+-- `holdfast.sign_in`, and of the account at the Hub that belongs to it. Either sees it; only who is
+-- both writes it. The service opens these tokens: a call with that sign-in acts with them.
+ALTER TABLE connected_account ENABLE ROW LEVEL SECURITY;
+ALTER TABLE connected_account FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON connected_account TO holdfast_tenant
+    USING (sign_in_id = (SELECT current_setting('holdfast.sign_in', true))
+           OR subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (sign_in_id = (SELECT current_setting('holdfast.sign_in', true))
+                AND subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON connected_account TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE, DELETE ON connected_account TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON connected_account TO holdfast_worker;
+
 ALTER TABLE restored_subject ENABLE ROW LEVEL SECURITY;
 ALTER TABLE restored_subject FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON restored_subject FOR SELECT TO holdfast_tenant

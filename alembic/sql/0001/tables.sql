@@ -50,6 +50,33 @@ CREATE TABLE credential (
     CONSTRAINT ck_credential_state_known CHECK (state IN ('valid', 'refused'))
 );
 
+-- The account at the Hub of somebody who signs in at an authorization server. The key is a hash of
+-- the issuer and the subject there. The tokens are encrypted; none are left once they are refused.
+CREATE TABLE connected_account (
+    sign_in_id    text        NOT NULL,
+    connection_id uuid        NOT NULL,  -- another one each time the person connects
+    issuer        text        NOT NULL,
+    subject_id    text        NOT NULL,
+    sealed        bytea       NOT NULL,
+    version       bigint      NOT NULL DEFAULT 1,
+    state         text        NOT NULL DEFAULT 'connected',
+    grants        text[]      NOT NULL DEFAULT '{}',
+    expires_at    timestamptz,
+    leased_until  timestamptz,  -- one process at a time refreshes the tokens
+    connected_at  timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    used_at       timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pk_connected_account PRIMARY KEY (sign_in_id),
+    CONSTRAINT fk_connected_account_subject_id_subject
+        FOREIGN KEY (subject_id) REFERENCES subject (id),
+    CONSTRAINT ck_connected_account_state_known CHECK (state IN ('connected', 'refused')),
+    CONSTRAINT ck_connected_account_sealed_iff_connected CHECK (
+        (state = 'connected') = (octet_length(sealed) > 0))
+);
+
+CREATE INDEX ix_connected_account_subject_id ON connected_account (subject_id);
+CREATE INDEX ix_connected_account_used_at ON connected_account (used_at);
+
 -- A subject whose rows came from a backup, which may be older than the world: nothing of theirs is
 -- launched until the listings of the Hub have been compared with the rows.
 CREATE TABLE restored_subject (
@@ -91,6 +118,7 @@ CREATE TABLE audit_entry (
         'workspace_made', 'workspace_updated', 'workspace_archived',
         'schedule_made', 'schedule_updated', 'schedule_deleted',
         'credential_lent', 'credential_refused',
+        'account_connected', 'account_disconnected', 'connection_refused',
         'subject_limited', 'subject_held', 'subject_released',
         'subject_exported', 'subject_forgotten'))
 );

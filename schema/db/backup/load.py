@@ -32,6 +32,7 @@ _LAPSE_OTHER_LEASES: Final = """
 UPDATE remote_run SET due_at = now() WHERE state = 'bound' AND desired = 'dead';
 UPDATE poll_group SET due_at = now(), epoch = epoch + 1 WHERE due_at IS NOT NULL;
 UPDATE schedule SET due_at = least(next_at, asked_at) WHERE due_at IS NOT NULL;
+UPDATE connected_account SET leased_until = NULL;
 """
 
 FinishRestore = Callable[[Transaction], Awaitable[None]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Self
 
-from schema.accounts import credentials
+from schema.accounts import connections, credentials
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.jobs.monitoring.queue_history import PRESENT_KINDS_SQL
@@ -118,7 +118,7 @@ class RetentionPeriods:
     """How long rows are kept that nothing needs any more."""
 
     jobs: timedelta
-    """After the end of a job, with everything of it."""
+    """After the end of a job, with everything of it; after the last use of a connected account."""
     jobs_by_kind: Mapping[str, timedelta]
     """The same for kinds that have a period of their own."""
     firings: timedelta
@@ -162,6 +162,7 @@ async def prune_expired(
     await credentials.delete_idle_credentials(tx, clock_lead=clock_lead)
     deleted = {
         await tx.execute(_PRUNE_CALLS, _BATCH_ROWS, clock_lead),
+        await connections.delete_unused_connections(tx, period=periods.jobs, limit=_BATCH_ROWS),
         await tx.execute(_PRUNE_AUDIT, periods.audit, _BATCH_ROWS),
         await tx.execute(_PRUNE_FIRINGS, periods.firings, _BATCH_ROWS),
         await tx.execute(_PRUNE_SPENDING, periods.spending, _BATCH_ROWS),

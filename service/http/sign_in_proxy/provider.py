@@ -28,7 +28,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import AnyUrl, BaseModel, ValidationError
 
 from schema.common.http import is_secure_url
-from service.http.sign_in_proxy.upstream import UpstreamServer
+from service.auth.upstream import UpstreamServer
 from service.runtime.sealed_tokens import SealedTokens
 
 SIGN_IN_LIFETIME: Final = timedelta(minutes=10)

@@ -29,8 +29,8 @@ from starlette.types import ASGIApp
 
 from schema.common.errors import Unavailable
 from schema.common.http import retry_after_header
+from service.auth.upstream import IssuerMetadata
 from service.http.sign_in_proxy.provider import SIGN_IN_LIFETIME, SignInProxy, SignInRequest
-from service.http.sign_in_proxy.upstream import IssuerMetadata
 
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 _MAX_BODY_BYTES: Final = 64 * 1024

@@ -13,6 +13,7 @@ from tests.support.subjects import ADA_ID, BOB_ID, EVE_ID
 FILES_BY_TABLE = {
     "audit_entry": "audit",
     "batch_item": "batch_items",
+    "connected_account": "connected_accounts",
     "credential": "token",
     "idempotency_key": "idempotency_keys",
     "job": "jobs",

@@ -1,4 +1,4 @@
-"""The authorization server behind the proxy, as its one client."""
+"""An authorization server, as the one client that the operator has registered there."""
 
 import base64
 from collections.abc import Mapping, Sequence
