@@ -50,6 +50,7 @@ from service.http.rate_limit import RateLimiter, open_rate_limiter
 from service.http.request_options import READ_ONLY_PATH
 from service.http.sign_in_proxy.provider import ProxyKeys, SignInProxy
 from service.http.sign_in_proxy.routes import build_mirror_route, build_proxy_routes
+from service.http.single_exchange import SingleExchangeTransport
 from service.http.trailing_slash import TrailingSlashMiddleware
 from service.mcp import resources
 from service.mcp.catalog.help import build_help_page, register_help
@@ -226,7 +227,7 @@ def assemble_app(
     endpoint = McpEndpoint(
         urls.public,
         metadata,
-        json_transport=json_transport.handle_request,
+        json_transport=SingleExchangeTransport(json_transport),
         sse_transport=sse_transport.handle_request,
         required_scopes={tool.name: tool.required_scopes for tool in tools}
         | {CANCEL_METHOD: ACTING_SCOPES},

@@ -4,7 +4,7 @@ from typing import Final
 
 from schema.specs import command
 from service.cli import main as cli_main
-from service.http import cross_origin, messages
+from service.http import cross_origin, messages, single_exchange
 from service.jobs import batches, dry_run, scopes
 from service.local import data_dir
 from service.mcp import error_hints, prompts, token_check
@@ -16,7 +16,7 @@ from tests.mutants.mutant import mutants_in_file
 from tests.schema.specs import test_command
 from tests.service.auth import test_repository_scopes
 from tests.service.cli import test_main as test_cli_main
-from tests.service.http import test_cross_origin, test_messages
+from tests.service.http import test_cross_origin, test_messages, test_single_exchange
 from tests.service.jobs import test_batches
 from tests.service.local import test_data_dir
 from tests.service.mcp import test_arguments, test_error_hints, test_reply_sizes, test_token_check
@@ -33,6 +33,22 @@ CALL_GUARDS: Final = (
         later_versions_have_no_batches=(
             "if version != DEFAULT_NEGOTIATED_VERSION:",
             "if not version:",
+        ),
+    ),
+    *mutants_in_file(
+        single_exchange,
+        test_single_exchange,
+        a_message_of_another_kind_is_left_to_the_sdk=(
+            "or not members.keys() <= _REQUEST_MEMBERS",
+            "or not members",
+        ),
+        a_new_version_is_left_to_the_sdk=(
+            "return version if version in HANDSHAKE_PROTOCOL_VERSIONS else None",
+            "return version",
+        ),
+        a_call_without_json_is_left_to_the_sdk=(
+            "if media_type != _JSON or not takes_json:",
+            "if media_type != _JSON:",
         ),
     ),
     *mutants_in_file(

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -10,8 +11,11 @@ from typing import Final
 import pytest
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp.server.runner import serve_one
+from mcp.shared.dispatcher import DispatchContext
 
 import service
+from service.http.single_exchange import SingleExchange
 from tests.support.paths import REPOSITORY
 
 SDK_PACKAGES: Final = ("mcp", "mcp_types")
@@ -32,6 +36,20 @@ def test_what_we_override_is_called_as_we_expect() -> None:
     validate = inspect.signature(FuncMetadata.validate_arguments).parameters
     assert list(validate) == ["self", "arguments_to_validate"]
     assert {"parameters", "fn_metadata"} <= Tool.model_fields.keys()
+
+
+def test_a_single_exchange_is_driven_as_we_expect() -> None:
+    """`SingleExchangeTransport` calls what the SDK itself calls for requests of 2026-07-28."""
+    parameters = inspect.signature(serve_one).parameters
+    assert list(parameters)[:4] == ["server", "dctx", "method", "params"]
+    assert {name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY} == {
+        "connection",
+        "lifespan_state",
+    }
+    members = {name for name in dir(DispatchContext) if not name.startswith("_")}
+    assert members == {field.name for field in fields(SingleExchange)} | {
+        *("send_raw_request", "notify", "progress"),
+    }
 
 
 def test_what_we_touch_in_private_is_listed() -> None:
