@@ -64,9 +64,10 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
-def database_pool(postgres_url: str) -> DatabasePool:
+def database_pool(postgres_url: str) -> Generator[DatabasePool]:
     """The databases of the tests of this process."""
-    return DatabasePool(postgres_url)
+    with DatabasePool(postgres_url) as pool:
+        yield pool
 
 
 @pytest.fixture

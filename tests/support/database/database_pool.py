@@ -1,16 +1,21 @@
 """Databases for tests: each test has one of its own, and one that is as new serves the next test.
 
 To copy the template takes longer than most tests. A database is as new if nothing of its schema has
-changed, and its rows are deleted again; otherwise it is dropped.
+changed, and its rows are deleted again; otherwise it is dropped. One connection does so after each
+test: what a new one reads of the catalogs, and plans, takes three times as long as the rest. It
+belongs to a thread, since each test has an event loop of its own. While a test runs it is idle.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from typing import Final
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Final, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.support.database.invariants import COUNTER_MISMATCHES
 
@@ -51,7 +56,6 @@ _LIST_TABLES: Final = """
 SELECT relname FROM pg_class
  WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname
 """
-_EMPTY_TABLE: Final = 'WITH gone AS (DELETE FROM "{table}" RETURNING 1) SELECT count(*) FROM gone'
 _END_SESSIONS: Final = """
 SELECT count(pg_terminate_backend(pid, 5000))
   FROM pg_stat_activity
@@ -64,6 +68,7 @@ SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, 
 """
 
 Rows = dict[str, list[asyncpg.Record]]
+T = TypeVar("T")
 
 
 class DatabasePool:
@@ -74,27 +79,43 @@ class DatabasePool:
         self._marks: dict[str, list[asyncpg.Record]] = {}
         """What the schema of each database was like when it was new."""
         self._free: list[str] = []
-        self._tables: list[str] = []
+        self._connections: dict[str, asyncpg.Connection] = {}
+        self._delete_rows = ""
+        """Deletes the rows of every table that a new database has empty, and counts them."""
         self._first_rows: Rows = {}
         """The rows that a new database has."""
+        self._portal: BlockingPortal
+        self._exit_stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._portal = self._exit_stack.enter_context(start_blocking_portal("asyncio"))
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._portal.call(self._close)
+        self._exit_stack.close()
 
     @asynccontextmanager
     async def lend(self) -> AsyncGenerator[str]:
         """Yield the URL of a database with the rows of a new one, and check it afterwards."""
-        name = self._free.pop() if self._free else await self._create()
-        url = self._url(name)
-        yield url
+        name = self._free.pop() if self._free else await self._in_portal(self._create)
+        yield self._url(name)
         is_clean = False
-        connection = await asyncpg.connect(url)
         try:
-            await _assert_consistent(connection)
-            is_clean = await self._clean(connection, name)
+            is_clean = await self._in_portal(self._check_and_clean, name)
         finally:
-            await connection.close()
             if is_clean:
                 self._free.append(name)
             else:
-                await self._execute_as_admin(f'DROP DATABASE "{name}" WITH (FORCE)')
+                await self._in_portal(self._drop, name)
+
+    async def _in_portal(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        return await asyncio.wrap_future(self._portal.start_task_soon(function, *arguments))
 
     async def _create(self) -> str:
         name = f"test_{uuid4().hex}"
@@ -102,35 +123,44 @@ class DatabasePool:
         await self._execute_as_admin(
             f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
         )
-        connection = await asyncpg.connect(self._url(name))
-        try:
-            if not self._tables:
-                self._tables = [row["relname"] for row in await connection.fetch(_LIST_TABLES)]
-                rows = await _read_rows(connection, self._tables)
-                self._first_rows = {table: rows[table] for table in rows if rows[table]}
-            self._marks[name] = await connection.fetch(_READ_SCHEMA_MARK)
-        finally:
-            await connection.close()
+        connection = await self._connect(name)
+        if not self._delete_rows:
+            tables = [row["relname"] for row in await connection.fetch(_LIST_TABLES)]
+            rows = await _read_rows(connection, tables)
+            self._first_rows = {table: rows[table] for table in tables if rows[table]}
+            self._delete_rows = _build_deletion([each for each in tables if not rows[each]])
+        self._marks[name] = await connection.fetch(_READ_SCHEMA_MARK)
         return name
 
-    async def _clean(self, connection: asyncpg.Connection, name: str) -> bool:
-        """Make a database as new; false if it has to be dropped."""
+    async def _check_and_clean(self, name: str) -> bool:
+        """Check the rows of a test, and make its database as new; false if it has to be dropped."""
+        connection = self._connections[name]
+        if connection.is_closed():  # the test has ended all sessions
+            connection = await self._connect(name)
+        await _assert_consistent(connection)
         await connection.execute(_END_SESSIONS)
         if await connection.fetch(_READ_SCHEMA_MARK) != self._marks[name]:
             return False
         if await _read_rows(connection, list(self._first_rows)) != self._first_rows:
             return False
-        # Without triggers and foreign keys: what is append-only goes as well.
-        await connection.execute("SET session_replication_role = replica")
-        deleted_rows: int = sum(
-            [
-                await connection.fetchval(_EMPTY_TABLE.format(table=table))
-                for table in self._tables
-                if table not in self._first_rows
-            ]
-        )
+        deleted_rows: int = await connection.fetchval(self._delete_rows)
         await connection.execute(_RESET_SEQUENCES)
         return deleted_rows <= _MAX_DELETED_ROWS
+
+    async def _drop(self, name: str) -> None:
+        await self._connections.pop(name).close()
+        await self._execute_as_admin(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    async def _close(self) -> None:
+        for connection in self._connections.values():
+            await connection.close()
+
+    async def _connect(self, name: str) -> asyncpg.Connection:
+        # Without triggers and foreign keys: what is append-only goes as well.
+        connection = self._connections[name] = await asyncpg.connect(
+            self._url(name), server_settings={"session_replication_role": "replica"}
+        )
+        return connection
 
     def _url(self, name: str) -> str:
         return urlunsplit(urlsplit(self._server_url)._replace(path=f"/{name}"))
@@ -141,6 +171,12 @@ class DatabasePool:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+def _build_deletion(tables: Sequence[str]) -> str:
+    deletions = (f'"{table}" AS (DELETE FROM "{table}" RETURNING 1)' for table in tables)  # noqa: S608  # our tables
+    counts = (f'(SELECT count(*) FROM "{table}")' for table in tables)  # noqa: S608  # the same
+    return f"WITH {', '.join(deletions)} SELECT {' + '.join(counts)}"
 
 
 async def _assert_consistent(connection: asyncpg.Connection) -> None:

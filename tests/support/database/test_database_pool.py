@@ -1,5 +1,7 @@
 """A test never meets what an earlier one has left in a database."""
 
+from collections.abc import Generator
+
 import asyncpg
 import pytest
 
@@ -17,9 +19,10 @@ async def change(pool: DatabasePool, *statements: str) -> str:
 
 
 @pytest.fixture
-def pool(postgres_url: str) -> DatabasePool:
+def pool(postgres_url: str) -> Generator[DatabasePool]:
     """A pool that has lent nothing yet."""
-    return DatabasePool(postgres_url)
+    with DatabasePool(postgres_url) as new:
+        yield new
 
 
 async def test_rows_and_numbers_of_an_earlier_test_are_gone(pool: DatabasePool) -> None:
@@ -62,3 +65,19 @@ async def test_a_database_that_is_not_as_new_is_not_lent_again(
 
     async with pool.lend() as url:
         assert url != changed
+
+
+async def test_a_test_may_end_every_session(pool: DatabasePool) -> None:
+    """Also the one that cleans the database: as a restart of the server does."""
+    first = await change(
+        pool,
+        "INSERT INTO subject (id, name) VALUES ('ada', 'ada')",
+        """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()""",
+    )
+
+    async with pool.lend() as url:
+        connection: asyncpg.Connection = await asyncpg.connect(url)
+        assert await connection.fetchval("SELECT count(*) FROM subject") == 0
+        await connection.close()
+    assert url == first
