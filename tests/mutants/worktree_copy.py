@@ -10,22 +10,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import anyio
+import pytest
 from anyio.abc import Process
 
 from tests.mutants.mutant import Mutant
 from tests.support.paths import REPOSITORY
 
-_PYTEST: Final = ("-m", "pytest", "-x", "-q", "-p", "no:randomly", "-n", "0", "--timeout", "60")
+_PYTEST: Final = ("-m", "pytest", "-x", "-v", "-p", "no:randomly", "-n", "0", "--timeout", "60")
+_MOST_SECONDS: Final = 300
+"""Seconds that one test run may take."""
 _SHUTDOWN_SECONDS: Final = 20
 """Seconds in which a test run that is cut off stops its servers."""
-_FAILED_TEST: Final = re.compile(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", re.MULTILINE)
+_FAILED_CODES: Final = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+_FAILED_TEST: Final = re.compile(
+    r"^(?:(?:FAILED|ERROR) tests/|tests/(?=.* FAILED))(\S+?::\w+)", re.MULTILINE
+)
+"""In the summary, or where a run was cut off in the line of the test."""
 _BROKEN_CODE: Final = re.compile(
     r"ERROR at setup of|\b(?:Postgres|Indentation)?SyntaxError\b|\b(?:Name|Import|Type)Error\b"
     r"|\b(?:Undefined|Ambiguous|Indeterminate)\w+Error\b"
@@ -44,7 +51,7 @@ class PytestRun:
     @property
     def caught_by(self) -> str | None:
         """The test that noticed; none if none did, or only that nothing works any more."""
-        if self.exit_code != 1 or _BROKEN_CODE.search(self.output):
+        if self.exit_code not in _FAILED_CODES or _BROKEN_CODE.search(self.output):
             return None
         failed = _FAILED_TEST.search(self.output)
         return failed[1] if failed else None
@@ -94,19 +101,30 @@ class WorktreeCopy:
 
 
 async def _read_output(process: Process) -> str:
-    assert process.stdout is not None
-    output = b""
-    try:
+    output = bytearray()
+
+    async def read() -> None:
+        assert process.stdout is not None
         async for chunk in process.stdout:
-            output += chunk
+            output.extend(chunk)
         await process.wait()
-    except anyio.get_cancelled_exc_class():
+
+    async def interrupt() -> None:
         process.send_signal(signal.SIGINT)
         with anyio.move_on_after(_SHUTDOWN_SECONDS, shield=True):
-            async for _ in process.stdout:
-                pass
-            await process.wait()
+            await read()
+
+    try:
+        with anyio.move_on_after(_MOST_SECONDS) as limit:
+            await read()
+    except anyio.get_cancelled_exc_class():
+        await interrupt()
         raise
+    if limit.cancelled_caught:  # mostly a test that has failed and does not end
+        await interrupt()
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
     return output.decode(errors="replace")
 
 
