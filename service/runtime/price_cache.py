@@ -7,18 +7,23 @@ answer in Postgres counts (see `schema.hub.prices`).
 from datetime import timedelta
 from typing import Final
 
+from mcp_types import CallToolResult
+
 from schema.billing.pricing import HardwarePrices
 from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import HoldfastError, Unavailable
 from schema.hub.client import HubClient
 from schema.hub.prices import load_current_prices
 from service.database import TenantDatabase
+from service.runtime.derived_cache import DerivedCache
 
 _FRESH_LIFETIME: Final = timedelta(minutes=10)
 _STALE_LIFETIME: Final = timedelta(seconds=30)
 """How long a last good answer counts before the Hub is asked again."""
 _ALWAYS_ASK_HUB: Final = timedelta(0)
 _CACHE_KEY: Final = b"hardware"
+_MAX_ANSWERS: Final = 50
+"""More than the choices that callers make; each answer has some kilobytes."""
 
 
 class PriceCache:
@@ -28,6 +33,10 @@ class PriceCache:
         self._hub = hub
         self._database = database
         self._cache: AsyncCache[HardwarePrices | HoldfastError] = AsyncCache(max_entries=1)
+        self.answers: DerivedCache[HardwarePrices, CallToolResult] = DerivedCache(
+            max_values=_MAX_ANSWERS
+        )
+        """Answers that say nothing but prices, by what was asked for."""
 
     async def current(self) -> HardwarePrices:
         """Return the newest list.

@@ -1,10 +1,14 @@
-"""The tool that lists hardware and its prices."""
+"""The tool that lists the hardware jobs can run on, with current prices.
+
+Its answer is the same for everybody, and is made once for each price list and choice.
+"""
 
 from typing import Annotated
 
 from mcp_types import CallToolResult
 from pydantic import Field
 
+from schema.billing.pricing import HardwarePrices
 from schema.common.money import to_micro_usd
 from schema.common.text import format_count
 from service.mcp.dependencies import AppDep
@@ -22,7 +26,17 @@ async def list_hardware(
 
     Every started minute is billed; waiting for hardware costs nothing.
     """
+
+    def describe(prices: HardwarePrices) -> CallToolResult:
+        return _describe_hardware(prices, max_price, gpu_only=gpu_only)
+
     prices = await app.price_cache.current()
+    return app.price_cache.answers.get_or_make(prices, (max_price, gpu_only), describe)
+
+
+def _describe_hardware(
+    prices: HardwarePrices, max_price: float | None, *, gpu_only: bool
+) -> CallToolResult:
     max_micro_usd = None if max_price is None else to_micro_usd(max_price)
     view = HardwareView.from_price_list(
         prices, max_micro_usd_per_hour=max_micro_usd, gpu_only=gpu_only

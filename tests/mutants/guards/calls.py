@@ -10,6 +10,7 @@ from service.local import data_dir
 from service.mcp import error_hints, prompts, token_check
 from service.mcp import tool as mcp_tool
 from service.mcp.tools import account
+from service.runtime import derived_cache
 from service.views import jobs as view_jobs
 from service.views import money, pages
 from tests.mutants.mutant import mutants_in_file
@@ -21,6 +22,7 @@ from tests.service.jobs import test_batches
 from tests.service.local import test_data_dir
 from tests.service.mcp import test_arguments, test_error_hints, test_reply_sizes, test_token_check
 from tests.service.mcp.tools import test_pasted_lines
+from tests.service.runtime import test_derived_cache
 
 CALL_GUARDS: Final = (
     *mutants_in_file(
@@ -49,6 +51,18 @@ CALL_GUARDS: Final = (
         a_call_without_json_is_left_to_the_sdk=(
             "if media_type != _JSON or not takes_json:",
             "if media_type != _JSON:",
+        ),
+    ),
+    *mutants_in_file(
+        derived_cache,
+        test_derived_cache,
+        another_price_list_has_other_answers=(
+            "if source is not self._source:",
+            "if self._source is None:",
+        ),
+        cached_answers_are_bounded=(
+            "if len(self._values) >= self._max_values:",
+            "if not self._values:",
         ),
     ),
     *mutants_in_file(
