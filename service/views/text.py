@@ -9,6 +9,10 @@ from schema.common.durations import format_duration
 from schema.common.text import truncate
 
 _MINUTE: Final = timedelta(minutes=1)
+_JSON_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, default=str)
+_MAX_CHAR_BYTES: Final = 6
+"""Of a character in JSON that is written as an escape."""
+_QUOTES_BYTES: Final = 2
 
 
 def format_rough_duration(duration: timedelta) -> str:
@@ -34,7 +38,7 @@ def format_size(size_bytes: int) -> str:
 
 def count_json_bytes(value: Any) -> int:
     """Return how many bytes a value takes in a reply, which is JSON in UTF-8."""
-    return len(json.dumps(value, ensure_ascii=False, default=str).encode())
+    return len(_JSON_ENCODER.encode(value).encode())
 
 
 def take_fitting_start(text: str, max_bytes: int) -> str:
@@ -70,6 +74,8 @@ def fit_text(text: str, max_bytes: int, *, keeps_end: bool = False) -> str:
         max_bytes: what it may take, as JSON.
         keeps_end: keep the beginning and the end, and cut in the middle.
     """
+    if len(text) * _MAX_CHAR_BYTES + _QUOTES_BYTES <= max_bytes:
+        return text  # without a look at its characters
     if count_json_bytes(text) <= max_bytes:
         return text
     shortest, longest = 0, min(len(text), max_bytes)

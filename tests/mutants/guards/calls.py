@@ -12,7 +12,7 @@ from service.mcp import tool as mcp_tool
 from service.mcp.tools import account
 from service.runtime import derived_cache
 from service.views import jobs as view_jobs
-from service.views import money, pages
+from service.views import money, pages, text
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.specs import test_command
 from tests.service.auth import test_repository_scopes
@@ -23,6 +23,7 @@ from tests.service.local import test_data_dir
 from tests.service.mcp import test_arguments, test_error_hints, test_reply_sizes, test_token_check
 from tests.service.mcp.tools import test_pasted_lines
 from tests.service.runtime import test_derived_cache
+from tests.service.views import test_text
 
 CALL_GUARDS: Final = (
     *mutants_in_file(
@@ -64,6 +65,11 @@ CALL_GUARDS: Final = (
             "if len(self._values) >= self._max_values:",
             "if not self._values:",
         ),
+    ),
+    *mutants_in_file(
+        text,
+        test_text,
+        a_text_of_escapes_is_measured=("_MAX_CHAR_BYTES: Final = 6", "_MAX_CHAR_BYTES: Final = 4"),
     ),
     *mutants_in_file(
         cross_origin,
