@@ -5,8 +5,9 @@ A model cannot fill in such a parameter, so it can neither get it wrong nor lie 
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any, Final
 
+from mcp.server.elicitation import AcceptedElicitation
 from mcp.server.mcpserver import Context, Resolve
 
 from schema.common.errors import Unauthenticated
@@ -47,6 +48,12 @@ async def current_caller() -> Caller:
     return caller
 
 
+RESOLVED_VALUE: Final = AcceptedElicitation[Any]
+"""The model in which the SDK (mcp 2.3.0) holds each value that a resolver returns.
+
+It is named here so that it lives on: pydantic keeps generic models weakly, and would build it again
+in the call after each garbage collection.
+"""
 AppDep = Annotated[App, Resolve(current_app)]
 CallerDep = Annotated[Caller, Resolve(current_caller)]
 ProgressDep = Annotated[CallProgress, Resolve(current_progress)]

@@ -1,14 +1,17 @@
 """What we lean on in the MCP SDK without a promise from it: a newer one is not to surprise us."""
 
 import ast
+import gc
 import inspect
+import weakref
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from mcp.server.elicitation import AcceptedElicitation
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.server.runner import serve_one
@@ -16,6 +19,7 @@ from mcp.shared.dispatcher import DispatchContext
 
 import service
 from service.http.single_exchange import SingleExchange
+from service.mcp import dependencies
 from tests.support.paths import REPOSITORY
 
 SDK_PACKAGES: Final = ("mcp", "mcp_types")
@@ -50,6 +54,15 @@ def test_a_single_exchange_is_driven_as_we_expect() -> None:
     assert members == {field.name for field in fields(SingleExchange)} | {
         *("send_raw_request", "notify", "progress"),
     }
+
+
+def test_the_model_of_resolved_values_is_built_once() -> None:
+    """The SDK asks for it in each call; pydantic forgets it if nobody holds it."""
+    model = weakref.ref(AcceptedElicitation[Any])
+
+    gc.collect()
+
+    assert model() is dependencies.RESOLVED_VALUE
 
 
 def test_what_we_touch_in_private_is_listed() -> None:
