@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -275,6 +275,38 @@ def open_token(
         return DecryptedToken(vault.open(sealed, owner=credential_owner(subject_id)), version)
     except Unsealable:
         return None
+
+
+class TokenHolder(Protocol):
+    """A row that was read together with the token of its subject, as claims and leases are."""
+
+    @property
+    def subject_id(self) -> str:
+        """Whose token it is."""
+        ...
+
+    @property
+    def sealed_token(self) -> bytes | None:
+        """The token, encrypted; None: the subject had no usable one."""
+        ...
+
+    @property
+    def token_version(self) -> int | None:
+        """Its version."""
+        ...
+
+
+def open_held_token(vault: Vault, holder: TokenHolder) -> DecryptedToken | None:
+    """Decrypt the token that was read with a row.
+
+    Returns:
+        None if there was none, or its key has left the ring: `load_token` then says what is wrong.
+    """
+    if holder.sealed_token is None or holder.token_version is None:
+        return None
+    return open_token(
+        vault, holder.subject_id, sealed=holder.sealed_token, version=holder.token_version
+    )
 
 
 async def load_token(tx: Transaction, vault: Vault, subject_id: str) -> DecryptedToken | None:

@@ -78,7 +78,9 @@ async def run_attempt(
         hand_back: set when others wait for the slot of an executor that resumes.
     """
     database = worker.database
-    credential = await _open_token(worker, claim)
+    credential = credentials.open_held_token(worker.vault, claim)
+    if credential is None:
+        credential = await _load_token(worker, claim)
     if credential is None:
         await retry_transaction(
             database,
@@ -235,17 +237,8 @@ async def _postpone_launch(
     )
 
 
-async def _open_token(worker: Worker, claim: ClaimedJob) -> DecryptedToken | None:
-    """Open the token that was claimed with a job; without a usable one, hold its subject."""
-    if claim.sealed_token is not None and claim.token_version is not None:
-        token = credentials.open_token(
-            worker.vault,
-            claim.subject_id,
-            sealed=claim.sealed_token,
-            version=claim.token_version,
-        )
-        if token is not None:
-            return token
+async def _load_token(worker: Worker, claim: ClaimedJob) -> DecryptedToken | None:
+    """Read the token of a claim that came without a usable one; there may be one by now."""
     return await retry_transaction(
         worker.database, lambda tx: credentials.load_token(tx, worker.vault, claim.subject_id)
     )

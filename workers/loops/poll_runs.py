@@ -139,7 +139,9 @@ async def _poll_group(
     """Poll one group; add its lease to those that are done, unless it has to be polled sooner."""
     wait: timedelta | None = None
     try:
-        credential = await _open_token(worker, lease)
+        credential = credentials.open_held_token(worker.vault, lease)
+        if credential is None:
+            credential = await _load_token(worker, lease)
         if credential is not None:
             with trace_poll(worker.tracer, runs=len(runs)):
                 wait = await _compare_with_listing(worker, lease, runs, credential)
@@ -158,17 +160,8 @@ async def _poll_group(
         raise
 
 
-async def _open_token(worker: Worker, lease: PollLease) -> DecryptedToken | None:
-    """Open the token that was read with a lease; without a usable one, hold its subject."""
-    if lease.sealed_token is not None and lease.token_version is not None:
-        token = credentials.open_token(
-            worker.vault,
-            lease.subject_id,
-            sealed=lease.sealed_token,
-            version=lease.token_version,
-        )
-        if token is not None:
-            return token
+async def _load_token(worker: Worker, lease: PollLease) -> DecryptedToken | None:
+    """Read the token of a lease that came without a usable one; without any, hold its subject."""
     async with worker.database.transaction() as tx:
         return await credentials.load_token(tx, worker.vault, lease.subject_id)
 
