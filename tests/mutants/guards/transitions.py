@@ -434,6 +434,10 @@ TRANSITION_GUARDS: Final = (
             " FROM (SELECT count(*) FROM released) AS earlier",
             "",
         ),
+        runs_are_locked_in_one_order=(
+            "     ORDER BY id\n       FOR NO KEY UPDATE OF remote_run",
+            "       FOR NO KEY UPDATE OF remote_run",
+        ),
     ),
     *mutants_in_file(
         grouped_writes,

@@ -7,7 +7,9 @@ rows in another order than job, run, subject, credential, each waits for the oth
 from collections.abc import Callable
 from datetime import timedelta
 from typing import cast
+from uuid import UUID
 
+import asyncpg
 import pytest
 
 from schema.accounts import credentials
@@ -16,10 +18,11 @@ from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database, Transaction
 from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
-from schema.jobs.tables import JobState
+from schema.jobs.tables import JobState, Reason
 from schema.settings import Settings
 from tests.support.database.lock_waits import run_in_turn_at_lock
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID
 from workers.attempts.run import record_lost_call, record_outcome
 from workers.context import Worker
@@ -28,6 +31,9 @@ from workers.hub.client import HubJobsClient
 
 LOCK_CREDENTIAL = "SELECT FROM credential FOR UPDATE"
 LOCK_SUBJECT = "SELECT FROM subject FOR UPDATE"
+MOVE_RUN = "UPDATE remote_run SET misses = misses WHERE id = $1"
+SELECT_RUN = "SELECT id FROM remote_run"
+FIRST = "ORDER BY ctid LIMIT 1"
 
 
 @pytest.fixture
@@ -123,3 +129,62 @@ async def test_a_token_is_brought_while_a_run_that_must_die_ends(
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT hold FROM subject") is None
         assert await tx.fetchval("SELECT state FROM remote_run") == "ended"
+
+
+async def test_two_calls_bring_a_token_and_find_the_runs_in_different_orders(
+    database: Database,
+    database_url: str,
+    vault: Vault,
+    make_job: JobFactory,
+    claim_jobs: ClaimFactory,
+) -> None:
+    """Each makes them due: in the order of their ids, or else of their places in the table."""
+    rejected, *runs = [await take_run(make_job, claim_jobs) for _ in range(4)]
+    _, second, last = runs
+    async with database.transaction() as tx:
+        # The old rows of these four are where there is room for the next ones.
+        await run_launch.mark_not_created(
+            tx, rejected, reason=Reason.INTERNAL, message="no", worker="w1"
+        )
+        for run in runs:
+            await run_launch.mark_unconfirmed(
+                tx, run, cause="lost", worker="w1", recheck_after=timedelta(minutes=1)
+            )
+        await credentials.mark_credential_refused(tx, ADA_ID, version=1)
+
+    async def bring(tx: Transaction) -> None:
+        await credentials.save_credential(
+            tx, vault, subject_id=ADA_ID, name="ada", token=Secret("hf_new"), expires_at=None
+        )
+
+    async def move_the_last_to_the_front_and_bring(tx: Transaction) -> None:
+        async with database.transaction() as mover:
+            await mover.execute(MOVE_RUN, last)
+        assert await tx.fetchval(f"{SELECT_RUN} WHERE state = 'unknown' {FIRST}") == last
+        await bring(tx)
+
+    connection = await asyncpg.connect(database_url)
+    try:
+
+        async def move_to_the_front() -> UUID:
+            await connection.execute("VACUUM (INDEX_CLEANUP on) remote_run")
+            await connection.execute(MOVE_RUN, rejected)
+            first: UUID = await connection.fetchval(f"{SELECT_RUN} {FIRST}")
+            return first
+
+        await eventually(move_to_the_front, lambda first: first == rejected)
+    finally:
+        await connection.close()
+
+    lock_second = f"SELECT FROM remote_run WHERE id = '{second}' FOR UPDATE"
+    await run_in_turn_at_lock(database, lock_second, bring, move_the_last_to_the_front_and_bring)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") is None
+        assert await tx.fetchval("SELECT count(*) FROM remote_run WHERE due_at <= now()") == 3
+
+
+async def take_run(make_job: JobFactory, claim_jobs: ClaimFactory) -> UUID:
+    await make_job()
+    (claim,) = await claim_jobs()
+    return claim.run_id
