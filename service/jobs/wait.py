@@ -1,12 +1,13 @@
 """The wait of a call for jobs: until its condition holds, or its time is up.
 
 A wait registers its watch before it reads, so that it misses no change in between. It reads again
-only when the watch says that something may have changed. It holds no connection while it waits.
+only when the watch says that something may have changed, and shares that read with the waits of the
+same subject for the same jobs. It holds no connection while it waits.
 """
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -130,6 +131,18 @@ class _Snapshot:
         return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
+@dataclass(frozen=True, slots=True)
+class _JobsRead:
+    """What a read of jobs has found: the same for each wait of a subject that has seen the same."""
+
+    statuses: Mapping[str, JobStatus]
+    views: list[JobView | JobEntry]
+    errors: list[HandleError]
+    changed_ids: frozenset[UUID]
+    seen_versions: Mapping[str, int]
+    """Of the jobs that were found: those of the call, and else those of this read."""
+
+
 class _JobReader:
     """Reads the jobs of one call, and remembers their state at the first read."""
 
@@ -144,39 +157,43 @@ class _JobReader:
 
     async def read_first(self) -> _Snapshot:
         """Read as any call does: its token may release jobs that are held for want of one."""
-        return await self._read_snapshot(self._app.transaction(self._caller))
+        async with self._app.transaction(self._caller) as tx:
+            jobs = await self._read_jobs(tx)
+        return self._build_snapshot(jobs)
 
     async def read_again(self) -> _Snapshot:
-        """Read, and ask nobody except the database."""
-        return await self._read_snapshot(self._open_transaction())
+        """Read, and ask nobody except the database; together with whoever waits for the same."""
+        key = (tuple(self._job_handles), frozenset(self._seen_versions.items()))
+        jobs = await self._app.watch.reads.read(
+            self._caller.subject_id, key, self._open_transaction, self._read_jobs
+        )
+        return self._build_snapshot(jobs)
 
-    async def _read_snapshot(
-        self, open_transaction: AbstractAsyncContextManager[Transaction]
-    ) -> _Snapshot:
-        async with open_transaction as tx:
-            statuses, errors = await operations.find_jobs(tx, self._caller, self._job_handles)
-            if self._initial_holds is None:
-                self._initial_holds = {handle: status.hold for handle, status in statuses.items()}
-                versions = {handle: status.version for handle, status in statuses.items()}
-                self._seen_versions = versions | {
-                    handle: version
-                    for handle, version in self._seen_versions.items()
-                    if handle in statuses
-                }
-            since = {
-                statuses[handle].id: version
-                for handle, version in self._seen_versions.items()
-                if handle in statuses
-            }
-            changed_ids = await job_changes.changed_jobs(tx, self._caller.subject_id, since)
-            views = await operations.show_jobs(tx, self._app, list(statuses.values()))
+    async def _read_jobs(self, tx: Transaction) -> _JobsRead:
+        """Read all that depends on the subject, the handles and the versions seen, and no more."""
+        statuses, errors = await operations.find_jobs(tx, self._caller, self._job_handles)
+        versions = {handle: status.version for handle, status in statuses.items()}
+        seen_versions = versions | {
+            handle: version for handle, version in self._seen_versions.items() if handle in statuses
+        }
+        since = {statuses[handle].id: version for handle, version in seen_versions.items()}
+        changed_ids = await job_changes.changed_jobs(tx, self._caller.subject_id, since)
+        views = await operations.show_jobs(tx, self._app, list(statuses.values()))
+        return _JobsRead(statuses, views, errors, changed_ids, seen_versions)
+
+    def _build_snapshot(self, jobs: _JobsRead) -> _Snapshot:
+        if self._initial_holds is None:
+            self._initial_holds = {handle: status.hold for handle, status in jobs.statuses.items()}
+            self._seen_versions = jobs.seen_versions
         changed = frozenset(
             handle
-            for handle, status in statuses.items()
-            if status.id in changed_ids
+            for handle, status in jobs.statuses.items()
+            if status.id in jobs.changed_ids
             or (not status.is_settled and status.hold != self._initial_holds[handle])
         )
-        return _Snapshot(statuses, views, errors, changed, anyio.current_time())
+        return _Snapshot(
+            jobs.statuses, [*jobs.views], [*jobs.errors], changed, anyio.current_time()
+        )
 
     @asynccontextmanager
     async def _open_transaction(self) -> AsyncGenerator[Transaction]:

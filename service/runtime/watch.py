@@ -11,6 +11,7 @@ under row-level security. While nobody watches, nothing is read. The two loops a
 neither delays the other, and each one outlives an outage of Postgres.
 
 A watcher learns that something changed, not what: it reads the job as its subject to know that.
+Watchers of one subject that one change has woken read it together (`service.runtime.shared_reads`).
 Whoever starts to watch, then reads, then calls `set_seen` misses no change in between. Nothing here
 knows MCP.
 """
@@ -34,6 +35,7 @@ from schema.jobs import changes
 from schema.jobs.changes import JobVersion
 from schema.messaging import change_notifications
 from service.database import TenantDatabase
+from service.runtime.shared_reads import SharedReads
 
 POLL_INTERVAL: Final = timedelta(seconds=1)
 
@@ -233,6 +235,8 @@ class Watch:
 
     def __init__(self, database: TenantDatabase) -> None:
         self._database = database
+        self.reads = SharedReads()
+        """What several watchers read together, when the same change has woken them."""
         self.jobs = WatcherRegistry[JobWatcher](
             self._read_job_versions, failure_event="waiting.not_looked"
         )

@@ -13,13 +13,24 @@ from service import app as service_app
 from service.http import middleware
 from service.jobs import operations as job_operations
 from service.mcp import tool as mcp_tool
+from service.runtime import shared_reads
 from tests.mutants.mutant import mutants_in_file
 from tests.operate import test_pooler
 from tests.schema.accounts import test_personal_data
 from tests.schema.jobs import test_erasure
 from tests.service.mcp.tools import test_tenant_isolation
+from tests.service.runtime import test_shared_reads
 
 TENANT_ISOLATION_GUARDS: Final = (
+    *mutants_in_file(
+        shared_reads,
+        test_shared_reads,
+        no_read_is_shared_by_two_subjects=("shared_key = (subject_id, key)", "shared_key = key"),
+        read_under_way_is_not_shared=(
+            "                self._begin(shared_key, pending)\n                value",
+            "                value",
+        ),
+    ),
     *mutants_in_file(
         service_app,
         test_tenant_isolation,
