@@ -28,6 +28,7 @@ from schema.jobs.run_tables import PollGroupTable, RemoteRunTable
 from schema.jobs.tables import (
     IdempotencyKeyTable,
     JobEventTable,
+    JobLabelTable,
     JobPayloadTable,
     JobSecretTable,
     JobTable,
@@ -47,6 +48,7 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     JobDependencyTable,
     JobEventTable,
     JobFileTable,
+    JobLabelTable,
     JobLogTable,
     JobPayloadTable,
     JobSecretTable,

@@ -19,6 +19,7 @@ UPGRADE = (
     "tables.sql",
     "transition_guards.sql",
     "submission.sql",
+    "label_copies.sql",
     "dependency_settlement.sql",
     "cost_settlement.sql",
     "secret_removal.sql",

@@ -196,6 +196,21 @@ class JobPayloadTable(JobPayload, table=True):
     __table_args__ = (CheckConstraint("pg_column_size(spec) < 1048576", name="spec_size"),)
 
 
+class JobLabel(Record):
+    """One label of a job, where an index finds it; a trigger copies it from `Job.labels`."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True, sa_type=TEXT)
+    subject_id: str = Field(sa_type=TEXT)
+    value: str = Field(sa_type=TEXT)
+
+
+class JobLabelTable(JobLabel, table=True):
+    """The rows; inserted with their job, never changed."""
+
+    __table_args__ = (Index("ix_job_label_find", "subject_id", "name", "value", "job_id"),)
+
+
 class JobSecret(Record):
     """The secrets of a job until it is over; see `schema.accounts.secrets`."""
 

@@ -126,7 +126,9 @@ async def fill_every_table(
         await files.save_files(
             tx, finished.id, [NewJobFile.from_content("model.bin", b"weights", None)]
         )
-    open_job = await make_job(idempotency_key="k", parent_ids=[finished.id])
+    open_job = await make_job(
+        idempotency_key="k", parent_ids=[finished.id], labels={"team": "nlp", "run": "1"}
+    )
     async with database.transaction() as tx:
         await sealed_secrets.save_job_secrets(
             tx, vault, open_job.id, subject_id, {"KEY": Secret("s")}

@@ -143,6 +143,17 @@ CREATE POLICY work ON idempotency_key TO holdfast_worker USING (true) WITH CHECK
 GRANT SELECT, INSERT, UPDATE ON idempotency_key TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_key TO holdfast_worker;
 
+ALTER TABLE job_label ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job_label FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON job_label TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON job_label TO holdfast_worker USING (true) WITH CHECK (true);
+CREATE POLICY analysis ON job_label FOR SELECT TO holdfast_analyst USING (true);
+GRANT SELECT, INSERT ON job_label TO holdfast_tenant;
+GRANT SELECT, INSERT, DELETE ON job_label TO holdfast_worker;
+GRANT SELECT ON job_label TO holdfast_analyst;
+
 -- The service stores and deletes secrets and never reads them.
 ALTER TABLE job_secret ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_secret FORCE ROW LEVEL SECURITY;

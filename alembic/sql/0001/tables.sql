@@ -271,6 +271,20 @@ CREATE TABLE idempotency_key (
 CREATE INDEX ix_idempotency_key_job_id ON idempotency_key (job_id);
 CREATE INDEX ix_idempotency_key_expires_at ON idempotency_key (expires_at);
 
+-- The labels of a job once more, one a row, written by a trigger (label_copies.sql): an index can find
+-- a job by them only so. Row-level security keeps an index away from `labels @>`.
+CREATE TABLE job_label (
+    job_id     uuid NOT NULL,
+    name       text NOT NULL,
+    subject_id text NOT NULL,
+    value      text NOT NULL,
+    CONSTRAINT pk_job_label PRIMARY KEY (job_id, name),
+    CONSTRAINT fk_job_label_job_id_job
+        FOREIGN KEY (job_id) REFERENCES job (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_job_label_find ON job_label (subject_id, name, value, job_id);
+
 -- The encrypted secrets of a job; a trigger deletes them (secret_removal.sql).
 CREATE TABLE job_secret (
     job_id     uuid  NOT NULL,

@@ -4,6 +4,7 @@ from typing import Final
 
 from schema.common.urls import parts, postgres, redis
 from schema.db import privileges, replay, revisions
+from schema.jobs import queries
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
 from tests.operate import (
@@ -15,7 +16,13 @@ from tests.schema import test_interrupted_migrations
 from tests.schema.accounts import test_row_security
 from tests.schema.common.urls import test_postgres, test_redis
 from tests.schema.db import test_migrations, test_replay
-from tests.schema.jobs import test_fair_claims, test_lifecycle, test_run_tables
+from tests.schema.jobs import (
+    test_fair_claims,
+    test_labels,
+    test_lifecycle,
+    test_query_plans,
+    test_run_tables,
+)
 
 _TABLES: Final = ALEMBIC / "sql/0001/tables.sql"
 _GUARDS: Final = ALEMBIC / "sql/0001/transition_guards.sql"
@@ -23,6 +30,44 @@ _ROW_SECURITY: Final = ALEMBIC / "sql/0001/row_security.sql"
 _WORKSPACE: Final = "fk_job_workspace_id_subject_id_workspace\n        FOREIGN KEY"
 
 MIGRATION_GUARDS: Final = (
+    *mutants_in_file(
+        queries,
+        test_query_plans,
+        rarest_label_is_looked_up=(
+            "jsonb_object_keys(:labels)) > 1",
+            "jsonb_object_keys(:labels)) > 9",
+        ),
+        jobs_of_a_label_are_looked_up=(
+            "            LIMIT 1) AS matching",
+            "            ) AS matching",
+        ),
+    ),
+    *mutants_in_file(
+        queries,
+        test_labels,
+        all_labels_are_compared=("              AND job.labels @> :labels\n", ""),
+        page_of_a_label_goes_on=(
+            "labelled.job_id < coalesce(:before",
+            "labelled.job_id <> coalesce(:before",
+        ),
+    ),
+    *mutants_in_file(
+        ALEMBIC / "sql/0001/label_copies.sql",
+        test_labels,
+        labels_are_never_changed=(
+            "RAISE EXCEPTION 'the labels of job % are never changed', OLD.id;",
+            "RETURN NEW;",
+        ),
+    ),
+    *mutants_in_file(
+        ALEMBIC / "sql/0001/row_security.sql",
+        test_labels,
+        labels_are_written_by_their_subject=checks_nothing_of("job_label"),
+        labels_stay_with_their_job=(
+            "GRANT SELECT, INSERT ON job_label TO holdfast_tenant;",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON job_label TO holdfast_tenant;",
+        ),
+    ),
     *mutants_in_file(
         replay,
         test_replay,
@@ -122,6 +167,7 @@ MIGRATION_GUARDS: Final = (
         ),
         secrets_wall_stands=("ALTER TABLE job_secret ENABLE ROW LEVEL SECURITY;", ""),
         secrets_wall_is_forced=("ALTER TABLE job_secret FORCE ROW LEVEL SECURITY;", ""),
+        labels_are_their_subjects=shows_all_of("job_label"),
         secrets_are_their_subjects=shows_all_of("job_secret"),
         secrets_are_kept_by_their_subject=checks_nothing_of("job_secret"),
         sealed_secrets_are_not_the_services=(

@@ -32,10 +32,10 @@ FILES_BY_TABLE = {
     "workspace": "workspaces",
 }
 NOT_EXPORTED = {
-    *("call_window", "job_log", "job_secret", "poll_group"),
+    *("call_window", "job_label", "job_log", "job_secret", "poll_group"),
     *("restored_subject", "schedule_secret"),
 }
-"""Counters of the machinery, and what nobody but a worker may read."""
+"""Counters of the machinery, what nobody but a worker may read, and labels, which jobs have too."""
 
 
 async def read_export(database_url: str, subject_id: str) -> dict[str, list[dict[str, Any]]]:

@@ -40,15 +40,16 @@ LOG_ARGUMENTS: Final[dict[str, Any]] = {
     "start": 0,
     "max_bytes": 1000,
 }
+LIST_ARGUMENTS: Final[dict[str, Any]] = {
+    "subject_id": OTHER_SUBJECT,
+    **dict.fromkeys(("before", "workspace_id", "states", "kind", "rerun_of", "schedule_id")),
+    **dict.fromkeys(("since", "since_ago", "until", "until_ago")),
+    "limit": 10,
+}
 READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
     "jobs.queries._GET_JOB_STATUS": {"subject_id": OTHER_SUBJECT, "job_id": JOB_PLACEHOLDER},
-    "jobs.queries._LIST_JOBS": {
-        "subject_id": OTHER_SUBJECT,
-        **dict.fromkeys(("before", "workspace_id", "states", "kind", "rerun_of", "schedule_id")),
-        **dict.fromkeys(("since", "since_ago", "until", "until_ago")),
-        "labels": {},
-        "limit": 10,
-    },
+    "jobs.queries._LIST_JOBS": LIST_ARGUMENTS,
+    "jobs.queries._LIST_LABELLED_JOBS": LIST_ARGUMENTS | {"labels": {"team": "nlp", "run": "1"}},
     "jobs.queries._GET_JOB_RESULT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
     "workspaces.store._LIST_WORKSPACES": [OTHER_SUBJECT, None, 10, True],
     "workspaces.store._GET_WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
@@ -110,7 +111,7 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
 """Each statement that names a subject, and what it is given."""
 TESTED_ELSEWHERE: Final = {
     "jobs.queries._STATUS_SELECT",  # the beginning of one other
-    "jobs.queries._SHORT_STATUS_SELECT",  # the beginning of two others
+    "jobs.queries._SHORT_STATUS_SELECT",  # a part of three others
     "artifacts.log_store._SEARCHED_CHUNKS",  # inside two others
     "schedules.store._STATUS_SELECT",  # the beginning of two others
     "schedules.store._LOCK_SUBJECT",  # says nothing; in a test of its own

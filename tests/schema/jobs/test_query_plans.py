@@ -37,7 +37,9 @@ from schema.jobs.work_queues import PollLease
 from schema.schedules import firing
 from tests.support.database.busy_database import BUSY_SUBJECT, busy_database
 
-LARGE_TABLES: Final = {"job", "job_cost", "job_event", "job_payload", "remote_run"}
+LARGE_TABLES: Final = {
+    *("job", "job_cost", "job_event", "job_label", "job_payload", "remote_run"),
+}
 MINUTE: Final = timedelta(minutes=1)
 WEEK: Final = timedelta(days=7)
 
@@ -146,7 +148,9 @@ HOT_CALLS: Final[Mapping[str, HotCall]] = {
     "next page of jobs": as_tenant(
         lambda tx, ids: list_jobs(tx, before=ids.jobs[-1]), "ix_job_list"
     ),
-    "jobs by label": as_tenant(lambda tx, _: list_jobs(tx, labels={"team": "nlp"}), "ix_job_list"),
+    "jobs by label": as_tenant(
+        lambda tx, _: list_jobs(tx, labels={"team": "nlp"}), "ix_job_label_find"
+    ),
     "jobs by state": as_tenant(
         lambda tx, _: list_jobs(tx, states=[JobState.QUEUED, JobState.RUNNING]), "ix_job_list"
     ),
@@ -242,24 +246,47 @@ async def record_statements(
 
 
 async def plan_call(
-    connection: asyncpg.Connection, hot_call: HotCall, *, generic: bool
+    connection: asyncpg.Connection,
+    hot_call: HotCall,
+    *,
+    generic: bool,
+    analyze: bool = False,
+    page_cost: int = 4,
 ) -> list[dict[str, Any]]:
-    """Return the nodes of all plans of a call, for the role that runs it."""
+    """Return the nodes of all plans of a call, for the role that runs it.
+
+    Args:
+        connection: to the busy database.
+        hot_call: what is planned.
+        generic: whether one plan has to do for all arguments.
+        analyze: whether it is run as well.
+        page_cost: of a page by an index, where one of those after the other costs 1.
+    """
     nodes: list[dict[str, Any]] = []
+    explain = "EXPLAIN (ANALYZE, FORMAT JSON)" if analyze else "EXPLAIN (FORMAT JSON)"
     for text, arguments in await record_statements(connection, hot_call):
         async with connection.transaction():
             await connection.execute(f"SET LOCAL ROLE {hot_call.role}")
             await connection.execute(f"SET LOCAL holdfast.subject = '{BUSY_SUBJECT}'")
+            await connection.execute(f"SET LOCAL random_page_cost = {page_cost}")
             if generic:
                 await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
                 prepared = await connection.prepare(text)  # it is gone with this object
-                nulls = ", ".join("NULL" for _ in arguments)  # a generic plan does not read them
-                execute = f'EXECUTE "{prepared.get_name()}"' + (f"({nulls})" if nulls else "")
-                plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {execute}")
+                # A generic plan does not read them, but running it does.
+                values = ", ".join(write_literal(each) if analyze else "NULL" for each in arguments)
+                execute = f'EXECUTE "{prepared.get_name()}"' + (f"({values})" if values else "")
+                plan = await connection.fetchval(f"{explain} {execute}")
             else:
-                plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {text}", *arguments)
+                plan = await connection.fetchval(f"{explain} {text}", *arguments)
         nodes += walk_nodes(json.loads(plan)[0]["Plan"])
     return nodes
+
+
+def write_literal(argument: object) -> str:
+    """Write a value of a filter of jobs as SQL."""
+    if argument is None or isinstance(argument, int):
+        return "NULL" if argument is None else str(argument)
+    return f"'{argument if isinstance(argument, str) else json.dumps(argument)}'"
 
 
 def walk_nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -296,3 +323,25 @@ async def test_the_room_of_a_kind_is_counted_by_an_index(
     nodes = await plan_call(connection, count_room, generic=False)
 
     assert {node["Index Name"] for node in nodes if "Index Name" in node} == count_room.indexes
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize(
+    "labels", [{"experiment": "20"}, {"team": "nlp", "experiment": "20"}], ids=len
+)
+async def test_a_rare_label_is_looked_up_and_not_searched_for(
+    connection: asyncpg.Connection, labels: dict[str, str], *, generic: bool
+) -> None:
+    """The busy subject has 8,000 jobs, 2,000 of them with the common label, and one with both.
+
+    By an index a page costs so much that a walk through all jobs looks cheap, as it does to
+    Postgres where there are a million of them.
+    """
+    by_label = HotCall(DatabaseRole.TENANT, lambda tx, _: list_jobs(tx, labels=labels), frozenset())
+
+    nodes = await plan_call(connection, by_label, generic=generic, analyze=True, page_cost=400)
+
+    read = [node["Actual Rows"] * node["Actual Loops"] for node in nodes if "Index Name" in node]
+    assert sum(read) < 1100  # as many as are counted of the common label, and those of one job
+    jobs = [node for node in nodes if node.get("Relation Name") == "job"]
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in jobs) == 1

@@ -32,7 +32,8 @@ SELECT (lpad(to_hex((extract(epoch FROM numbered.created_at) * 1000)::bigint), 1
         || substr(md5(number::text), 1, 3) || '8' || substr(md5(number::text), 4, 15))::uuid,
        subject_id, workspace.id,
        CASE WHEN number % 7 = 0 THEN 'inference' ELSE 'hub_job' END, 'name', 'python:3.12',
-       CASE WHEN number % 20 = 0 THEN '{{"team": "nlp"}}' ELSE '{{}}' END::jsonb,
+       CASE WHEN number % 20 = 0
+            THEN jsonb_build_object('team', 'nlp', 'experiment', number::text) ELSE '{{}}' END,
        state, 3, 1,
        CASE state WHEN 'queued' THEN numbered.created_at END,
        CASE state WHEN 'failed' THEN 'exit_nonzero' END,
@@ -55,6 +56,9 @@ SELECT (lpad(to_hex((extract(epoch FROM numbered.created_at) * 1000)::bigint), 1
                     ELSE 'succeeded' END AS state
           FROM generate_series(1, {JOB_COUNT}) AS number) AS numbered
   JOIN workspace USING (subject_id);
+
+INSERT INTO job_label (job_id, name, subject_id, value)
+SELECT id, label.key, subject_id, label.value FROM job, jsonb_each_text(labels) AS label;
 
 INSERT INTO job_payload (job_id, spec)
 SELECT id, '{{"image": "python:3.12", "command": ["true"], "timeout": 1800}}' FROM job;
