@@ -30,6 +30,10 @@ def build_tools(retention: tuple[tuple[str, timedelta], ...]) -> list[McpTool]:
     return build_all_tools(dict(retention).__getitem__)
 
 
+build_prompts_once = cache(build_prompts)
+"""As above: nobody changes a prompt."""
+
+
 @pytest.fixture
 def fake_hub() -> Generator[FakeHub]:
     """A Hub that knows Ada, Bob, and a token of Ada's that may only read."""
@@ -45,7 +49,7 @@ def start_service(make_settings: Callable[..., Settings], fake_hub: FakeHub) -> 
     def run(*, at: int = 0, **overrides: Any) -> Generator[str]:
         settings = make_settings(**{"hub_url": fake_hub.url, **overrides})
         tools = build_tools(tuple((kind, settings.retention_of(kind)) for kind in JobKind))
-        with serve_app(assemble_app(settings, tools, build_prompts()), at) as url:
+        with serve_app(assemble_app(settings, tools, build_prompts_once()), at) as url:
             yield url
 
     return run
