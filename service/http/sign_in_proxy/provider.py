@@ -287,8 +287,9 @@ def _printable(name: str | None) -> str:
 
 
 def _seal(tokens: SealedTokens, content: BaseModel, lifetime: timedelta) -> str:
-    # The name of the class keeps two kinds under the same keys apart.
-    payload = f"{type(content).__name__}\n{content.model_dump_json(exclude_none=True)}"
+    # The name of the class keeps two kinds under the same keys apart. What has no default is sealed
+    # also where it is None: without it, nothing could be read back.
+    payload = f"{type(content).__name__}\n{content.model_dump_json(exclude_defaults=True)}"
     return tokens.seal(payload.encode(), expires_at=time.time() + lifetime.total_seconds())
 
 

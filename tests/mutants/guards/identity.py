@@ -318,6 +318,7 @@ IDENTITY_GUARDS: Final = (
         proxy_provider,
         test_attacks_on_sign_in,
         addresses_to_come_back_to_are_safe=("(is_secure_url(text) or", "(text or"),
+        what_is_sealed_can_be_read_back=("exclude_defaults=True", "exclude_none=True"),
         a_resource_of_others_is_not_asked_for=(
             "params.resource is not None and params.resource not in self._resources",
             "False",

@@ -86,6 +86,16 @@ async def obtain_code(http: httpx2.AsyncClient, client: SignInClient) -> str:
     return back.params["code"]
 
 
+async def test_a_client_that_sends_no_state_gets_none(person: httpx2.AsyncClient) -> None:
+    """The TypeScript SDKs send none: their codes are bound by PKCE."""
+    client = await SignInClient.register(person)
+
+    back = await follow_sign_in(person, await client.authorize(state=None))
+
+    assert "state" not in back.params
+    assert (await client.redeem_code(back.params["code"])).status_code == 200
+
+
 @pytest.mark.parametrize(
     "redirect",
     ["http://evil.example/callback", "javascript:alert(1)", "https://user@host/", "//evil.example"],
