@@ -16,7 +16,14 @@ from tests.support.paths import REPOSITORY
 JAVASCRIPT_FOLDER: Final = Path(__file__).resolve().parent / "javascript"
 CACHE_FOLDER: Final = REPOSITORY / ".holdfast" / "interop"
 TIMEOUT_SECONDS: Final = 120
-_SOURCES: Final = ("package.json", "package-lock.json", ".npmrc", "client.mjs", "sign_in.mjs")
+_SOURCES: Final = (
+    "package.json",
+    "package-lock.json",
+    ".npmrc",
+    "client.mjs",
+    "sign_in.mjs",
+    "oidc_provider.mjs",
+)
 
 
 def install_packages() -> Path:

@@ -1,4 +1,4 @@
-// Signs in as TypeScript clients do: `sign_in.mjs v1|v2 URL SCOPES`. The person at the browser
+// Signs in as TypeScript clients do: `sign_in.mjs v1|v2|PACKAGE URL SCOPES`; a package is an older v1. The person at the browser
 // leaves SCOPES ticked the first time (all, if that is empty), and allows what is asked for after that. Launches a job,
 // then calls until the token has been replaced by a fresh one; says on standard output what it saw.
 import {
@@ -11,8 +11,17 @@ import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport as HttpV1 } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
 const [kind, url, firstGrant] = process.argv.slice(2);
+const older = async (path) => import(`${kind}/client/${path}.js`);
 const [Client, Http, Unauthorized] =
-  kind === "v1" ? [ClientV1, HttpV1, UnauthorizedV1] : [ClientV2, HttpV2, UnauthorizedV2];
+  kind === "v1"
+    ? [ClientV1, HttpV1, UnauthorizedV1]
+    : kind === "v2"
+      ? [ClientV2, HttpV2, UnauthorizedV2]
+      : [
+          (await older("index")).Client,
+          (await older("streamableHttp")).StreamableHTTPClientTransport,
+          (await older("auth")).UnauthorizedError,
+        ];
 const asked = [];
 const kept = {};
 // A client that was registered before, and the second token of a service with a server of its own.
@@ -100,6 +109,10 @@ const launched = await client.callTool(launch).catch(async (error) => {
   await finish(error);
   return client.callTool(launch);
 });
+if (launched.isError) {
+  console.log(JSON.stringify({ asked, granted, refused: launched.content[0].text }));
+  process.exit();
+}
 const stepped = kept.tokens;
 const status = { name: "job_status", arguments: { job_ids: [launched.structuredContent.job_id] } };
 let seen;

@@ -4,13 +4,15 @@ A test has the marker `capability(SYSTEM, "what it shows")`. Its line is ● if 
 reason that it gives with the fixture `limits`: what the other system cannot do.
 """
 
+import json
+from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.interop import python_environments
+from tests.interop import node_packages, python_environments
 from tests.interop.locked_versions import read_locked_version
 
 MARKER: Final = "capability"
@@ -59,10 +61,31 @@ AUTHGENT: Final = System(
     "authgent-server",
     python_environments.lock_path("authgent"),
 )
+_NODE_LOCK: Final = node_packages.JAVASCRIPT_FOLDER / "package-lock.json"
+OIDC_PROVIDER: Final = System("A5", "OpenID Connect server", "oidc-provider", _NODE_LOCK)
 
 
 REASONS: Final = pytest.StashKey[list[str]]()
 FINDINGS: Final = pytest.StashKey[list[Finding]]()
+FASTMCP: Final = System("A3", "FastMCP", "fastmcp", python_environments.lock_path("fastmcp4"))
+GRADIO: Final = System("A4", "Gradio", "gradio", python_environments.lock_path("gradio"))
+NOT_RUN: Final = (
+    "| A1 | fast-agent | `fast-agent-mcp` | each | it needs Python 3.13, and this runs on 3.11 |",
+    "| A2 | the official server | `@llmindset/hf-mcp-server` | each | it needs huggingface.co |",
+    "| A5 | FastAPI-MCP | `fastapi-mcp` 0.4.0 | each | it does not start with the MCP SDK 2 |",
+)
+"""Lines of systems that are not run, with the reason."""
+
+
+def python_sdk(lock: str) -> System:
+    """Return an older Python SDK, by the name of its lock."""
+    return System("A5", "Python SDK of 2025", "mcp", python_environments.lock_path(lock))
+
+
+def npm_system(name: str, folder: str) -> System:
+    """Return an npm package, by its folder."""
+    package = "@modelcontextprotocol/sdk" if folder.startswith("sdk-") else "mcp-remote"
+    return System("A5", name, package, _NODE_LOCK, folder)
 
 
 def read_finding(item: Any) -> Finding | None:
@@ -72,3 +95,11 @@ def read_finding(item: Any) -> Finding | None:
         return None
     system, capability = marker.args
     return Finding(system, capability, "; ".join(item.stash.get(REASONS, [])) or SHOWN)
+
+
+def read_jwt(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and the claims of a token, which is not verified."""
+    header, claims, _ = token.split(".")
+    return json.loads(urlsafe_b64decode(f"{header}==")), json.loads(
+        urlsafe_b64decode(f"{claims}==")
+    )

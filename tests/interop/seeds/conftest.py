@@ -19,6 +19,7 @@ from tests.interop import interop_page
 from tests.interop.seeds.capabilities import (
     FINDINGS,
     MARKER,
+    NOT_RUN,
     REASONS,
     SECTION,
     Finding,
@@ -76,10 +77,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for finding in findings:
         system = f"{finding.system.seed} {finding.system.package} {finding.system.version}"
         terminalreporter.write_line(f"{system}: {finding.capability}: {finding.outcome}")
+    for row in NOT_RUN:
+        terminalreporter.write_line(row.strip("| ").replace(" | ", ": "))
     for report in terminalreporter.stats.get("failed", []):
         terminalreporter.write_line(f"not seen: {report.nodeid}: {report.longreprtext[-200:]}")
     if findings and not {"failed", "error"} & terminalreporter.stats.keys():
-        rows = "\n".join(finding.row for finding in findings)
+        rows = "\n".join(sorted([*(finding.row for finding in findings), *NOT_RUN]))
         interop_page.check_section(SECTION, f"{_HEADER}\n{rows}")
 
 
@@ -101,8 +104,8 @@ def run_service(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> RunSe
     """Run one more service of the stack, with settings of its own, at a free port."""
 
     @contextmanager
-    def run(**settings: str) -> Generator[str]:
-        port = find_free_port()
+    def run(port: int | None = None, **settings: str) -> Generator[str]:
+        port = port or find_free_port()
         url = f"http://127.0.0.1:{port}"
         environment = stack.environment | {"HOLDFAST_PUBLIC_URL": url} | settings
         command = (sys.executable, "-m", "service", "serve", "--port", str(port))
