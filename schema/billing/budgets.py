@@ -8,7 +8,7 @@ is over, no run of it is open, and no absent run is still watched for.
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -33,7 +33,8 @@ SELECT 'month' AS whose,
        coalesce((SELECT monthly_budget_micro_usd FROM subject WHERE id = $1), $2::bigint)
            AS budget_micro_usd,
        coalesce(sum(held_micro_usd), 0)::bigint AS held_micro_usd,
-       coalesce(sum(spent_micro_usd), 0)::bigint AS spent_micro_usd
+       coalesce(sum(spent_micro_usd), 0)::bigint AS spent_micro_usd,
+       ({CURRENT_MONTH_SQL} + interval '1 month') AT TIME ZONE 'UTC' AS resets_at
   FROM spending
  WHERE subject_id = $1
    AND month = {CURRENT_MONTH_SQL}
@@ -98,6 +99,8 @@ class BudgetStatus:
     """None is no limit."""
     held_micro_usd: int = 0
     spent_micro_usd: int = 0
+    resets_at: datetime | None = None
+    """When nothing is spent of it again; None: never."""
 
     @property
     def remaining_micro_usd(self) -> int | None:
@@ -169,6 +172,7 @@ def find_exceeded_budget(budgets: list[BudgetStatus], rate: Rate | None) -> Budg
                 held_micro_usd=budget.held_micro_usd,
                 ceiling_micro_usd=None if rate is None else rate.ceiling_micro_usd,
                 max_timeout=timedelta(0) if rate is None else rate.longest_timeout(remaining),
+                resets_at=budget.resets_at,
             )
     return None
 
@@ -189,6 +193,13 @@ async def lock_budgets_for_relaunch(
 
 
 def _budget_status(
-    *, whose: str, budget_micro_usd: int | None, held_micro_usd: int, spent_micro_usd: int
+    *,
+    whose: str,
+    budget_micro_usd: int | None,
+    held_micro_usd: int,
+    spent_micro_usd: int,
+    resets_at: datetime | None = None,
 ) -> BudgetStatus:
-    return BudgetStatus(BudgetScope(whose), budget_micro_usd, held_micro_usd, spent_micro_usd)
+    return BudgetStatus(
+        BudgetScope(whose), budget_micro_usd, held_micro_usd, spent_micro_usd, resets_at
+    )

@@ -26,12 +26,12 @@ as one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from schema.common.durations import ceil_to_seconds, format_duration
-from schema.common.money import format_usd
-from schema.common.text import format_count
+from schema.common.money import format_usd, to_usd
+from schema.common.text import format_count, format_utc
 
 CredentialProblem = Literal[
     "invalid_token", "token_expired", "not_yet_valid", "invalid_audience", "invalid_issuer"
@@ -39,8 +39,37 @@ CredentialProblem = Literal[
 """What is wrong with a credential; `docs/auth.md` has a remedy for each."""
 
 
+@dataclass(frozen=True, slots=True)
+class LimitUsage:
+    """A limit that a call has met, for programs; the sentence of the error says the same."""
+
+    unit: str
+    """What is counted: `calls`, `open jobs`, `schedules`, `waiting calls` or `USD`."""
+    limit: float
+    used: float
+    resets_at: datetime | None = None
+    """From when there is room again by itself; None: somebody has to make room."""
+
+    def to_fields(self) -> dict[str, str | float | None]:
+        """Return the fields as JSON has them, the moment in ISO 8601."""
+        resets_at = None if self.resets_at is None else self.resets_at.isoformat(timespec="seconds")
+        return {
+            "unit": self.unit,
+            "limit": self.limit,
+            "used": self.used,
+            "resets_at": resets_at,
+        }
+
+
 class HoldfastError(Exception):
     """Base of every expected error; its text may be shown to the caller."""
+
+    limit_usage: LimitUsage | None = None
+    """The limit that was met, if the error is about one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what programs are told beside the sentence: the code, and the limit met."""
+        return {"code": self.code} | (self.limit_usage.to_fields() if self.limit_usage else {})
 
     @property
     def code(self) -> str:
@@ -80,8 +109,7 @@ class LimitReached(Conflict):
     """The subject has as many open jobs as it may have at a time."""
 
     def __init__(self, *, open_jobs: int, max_open_jobs: int) -> None:
-        self.open_jobs = open_jobs
-        self.max_open_jobs = max_open_jobs
+        self.limit_usage = LimitUsage("open jobs", max_open_jobs, open_jobs)
         super().__init__(
             f"You have {format_count(open_jobs, 'open job')} and may have {max_open_jobs} at a "
             f"time, so nothing was launched. Wait until one has finished or cancel one with "
@@ -94,7 +122,7 @@ class TooManySchedules(Conflict):
     """The subject has as many schedules as it may have."""
 
     def __init__(self, max_schedules: int) -> None:
-        self.max_schedules = max_schedules
+        self.limit_usage = LimitUsage("schedules", max_schedules, max_schedules)
         schedules = format_count(max_schedules, "schedule")
         super().__init__(
             f"You have {schedules} and may not have more, so this one was not "
@@ -122,7 +150,7 @@ class TooManyWaits(Conflict):
     """As many calls of the subject wait as may wait at a time."""
 
     def __init__(self, max_waits: int) -> None:
-        self.max_waits = max_waits
+        self.limit_usage = LimitUsage("waiting calls", max_waits, max_waits)
         super().__init__(
             f"You have {format_count(max_waits, 'waiting call')} in all your clients together, and "
             f"may not have more. Wait for several jobs in one call (job_ids takes up to 50 "
@@ -143,8 +171,12 @@ class BudgetExceeded(Conflict):
         held_micro_usd: int,
         ceiling_micro_usd: int | None,
         max_timeout: timedelta,
+        resets_at: datetime | None = None,
     ) -> None:
         self.scope = scope
+        self.limit_usage = LimitUsage(
+            "USD", to_usd(budget_micro_usd), to_usd(spent_micro_usd + held_micro_usd), resets_at
+        )
         limit = f"{_SCOPE_SUBJECTS[scope]} is {format_usd(budget_micro_usd)}"
         used = (
             f"{format_usd(spent_micro_usd)} is spent and "
@@ -161,6 +193,8 @@ class BudgetExceeded(Conflict):
                 "Put it to the person: they can cancel jobs that are no longer needed, choose a "
                 f"cheaper flavor{shorter}, or wait."
             )
+        if resets_at is not None:
+            remedy += f" The next month begins at {format_utc(resets_at)}."
         super().__init__(f"{limit}: {used}. {need} Nothing was launched. {remedy}")
 
 
@@ -245,12 +279,21 @@ class RateLimited(HoldfastError):
         self.limit = limit
         self.window = window
         self.retry_after = retry_after
+        resets_at = datetime.now(UTC) + timedelta(seconds=ceil_to_seconds(retry_after))
+        self.limit_usage = LimitUsage("calls", limit, limit, resets_at)
         super().__init__(
             f"You may make {format_count(limit, 'call')} in "
             f"{format_count(ceil_to_seconds(window), 'second')} with all your clients together, "
-            f"and none is left, so nothing was done. Try the same call again in "
-            f"{format_count(ceil_to_seconds(retry_after), 'second')}."
+            f"and {limit:,} are used, so nothing was done. Try the same call again in "
+            f"{self._pause}."
         )
+
+    @property
+    def _pause(self) -> str:
+        assert self.limit_usage is not None  # noqa: S101  # set before the sentence is built
+        assert self.limit_usage.resets_at is not None  # noqa: S101
+        seconds = format_count(ceil_to_seconds(self.retry_after), "second")
+        return f"{seconds}, at {format_utc(self.limit_usage.resets_at)}"
 
 
 class AnonymousRateLimited(RateLimited):
@@ -261,9 +304,8 @@ class AnonymousRateLimited(RateLimited):
         HoldfastError.__init__(
             self,
             f"Callers who have not signed in may make {format_count(limit, 'call')} in "
-            f"{format_count(ceil_to_seconds(window), 'second')} from one address, and none is "
-            f"left. Sign in, or try again in "
-            f"{format_count(ceil_to_seconds(retry_after), 'second')}.",
+            f"{format_count(ceil_to_seconds(window), 'second')} from one address, and "
+            f"{limit:,} are used. Sign in, or try again in {self._pause}.",
         )
 
     @property

@@ -5,6 +5,7 @@ that cuts a text: a mark stands in the place of what is left out, and counts as 
 """
 
 import json
+from datetime import UTC, datetime
 from typing import Final
 
 MAX_QUOTED_CHARS: Final = 60
@@ -18,6 +19,11 @@ def format_count(count: int, noun: str, plural: str | None = None) -> str:
         plural: The noun for any number but one; None adds an s.
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def format_utc(moment: datetime) -> str:
+    """Write a moment to the second: `2026-12-01 10:40:05 UTC`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def truncate(

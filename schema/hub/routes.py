@@ -17,6 +17,7 @@ _TEMPLATES: Final = (
     "/api/jobs/{namespace}/{job}/logs",
     "/api/models/{owner}/{name}",
     "/api/models/{name}",
+    "/api/spaces/zero-gpu/quota",
     "/api/spaces/{owner}/{name}",
     "/api/buckets/{owner}/{name}",
     "/api/buckets/{owner}/{name}/{rest}",

@@ -123,6 +123,30 @@ class LaunchDenied(Denied):
 
 
 @dataclass(frozen=True, slots=True)
+class Billing:
+    """Who can pay at the Hub, as far as the token shows it."""
+
+    plan: str | None = None
+    """`pro` or `free`."""
+    can_pay: bool | None = None
+    """None: the token does not show it."""
+    unpaid_organisations: tuple[str, ...] = ()
+    """Those that cannot pay, or have reached their spend limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroGpuQuota:
+    """What Spaces on ZeroGPU may still use of a person, in seconds of a GPU."""
+
+    limit_seconds: float
+    left_seconds: float
+    resets_at: datetime | None
+    """None: nothing of it has been used."""
+    paid_seconds: float | None
+    """Used beyond it, and paid for."""
+
+
+@dataclass(frozen=True, slots=True)
 class SignIn:
     """Who signed in at an authorization server that is not the Hub."""
 
@@ -152,6 +176,7 @@ class Caller:
     """What they lack, and would get by signing in again."""
     organisations: tuple[str, ...] = ()
     """Other namespaces in which the token may act."""
+    billing: Billing = Billing()
     expires_at: datetime | None = None
     sign_in: SignIn | None = None
     """None: the Hub itself authenticated them."""

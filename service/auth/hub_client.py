@@ -12,24 +12,35 @@ from urllib.parse import quote
 
 import httpx2
 import structlog
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, FiniteFloat, ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated, Unavailable
 from schema.common.text import truncate
 from schema.hub.client import HubAmbiguous, HubClient, HubError, HubJson, HubRejected
-from service.auth.caller import ALL_SCOPES, Caller, LaunchDenied, Scope, TokenKind
+from service.auth.caller import (
+    ALL_SCOPES,
+    Billing,
+    Caller,
+    LaunchDenied,
+    Scope,
+    TokenKind,
+    ZeroGpuQuota,
+)
 
 HUB_CONNECT_TIMEOUT: Final = timedelta(seconds=3)
 """Shorter than the worker's: a caller is waiting."""
 
 _TIMEOUT: Final = timedelta(seconds=10)
+_QUOTA_TIMEOUT: Final = timedelta(seconds=3)
+"""Shorter: the answer to a caller is complete without it."""
 _RETRY_AFTER: Final = timedelta(seconds=5)
 _MAX_RETRY_AFTER: Final = timedelta(minutes=5)
 """The Hub's rate limits are counted in windows of this length."""
 
 _MAX_ERROR_CHARS: Final = 300
 _WHOAMI_PATH: Final = "/api/whoami-v2"
+_QUOTA_PATH: Final = "/api/spaces/zero-gpu/quota"
 _REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ACTING_ROLES: Final = frozenset({"admin", "write", "contributor"})
 """Roles in an organisation that may launch something in its name."""
@@ -84,6 +95,8 @@ class _Auth(HubJson):
 class _Organisation(HubJson):
     name: str
     role_in_org: str | None = None
+    can_pay: bool | None = None
+    spend_limit_reached: bool = False
 
 
 class _Principal(HubJson):
@@ -95,6 +108,15 @@ class _User(_Principal):
     name: str = Field(min_length=1)
     orgs: list[_Organisation] = []
     auth: _Auth = _Auth()
+    is_pro: bool | None = None
+    can_pay: bool | None = None
+
+
+class _ZeroGpuQuota(HubJson):
+    base: FiniteFloat
+    current: FiniteFloat
+    resets_at: AwareDatetime | None = None
+    overquota_used: FiniteFloat | None = None
 
 
 class _ErrorBody(BaseModel):
@@ -129,6 +151,33 @@ class HubAccountClient:
         except ValidationError as error:
             log.exception("whoami.misread")
             raise Unavailable("Hugging Face", retry_after=_RETRY_AFTER) from error
+
+    async def fetch_zero_gpu_quota(self, token: Secret) -> ZeroGpuQuota | None:
+        """Ask what a person may still use of ZeroGPU; None: the token may not see it.
+
+        Raises:
+            Unavailable: the Hub did not say.
+        """
+        response = await self._send(
+            "GET",
+            _QUOTA_PATH,
+            token,
+            accepted_statuses=_NOT_VISIBLE_STATUSES,
+            timeout=_QUOTA_TIMEOUT,
+        )
+        if response.status_code in _NOT_VISIBLE_STATUSES:
+            return None
+        try:
+            quota = _ZeroGpuQuota.model_validate_json(response.content)
+        except ValidationError as error:
+            log.exception("quota.misread")
+            raise Unavailable("Hugging Face", retry_after=_RETRY_AFTER) from error
+        return ZeroGpuQuota(
+            limit_seconds=quota.base,
+            left_seconds=quota.current,
+            resets_at=quota.resets_at,
+            paid_seconds=quota.overquota_used,
+        )
 
     async def check_launch(self, caller: Caller, namespace: str) -> None:
         """Ask whether a token may launch jobs in a namespace, without launching any.
@@ -169,7 +218,13 @@ class HubAccountClient:
         return None if response.status_code in _NOT_VISIBLE_STATUSES else response.content
 
     async def _send(
-        self, method: str, path: str, token: Secret, *, accepted_statuses: Collection[int]
+        self,
+        method: str,
+        path: str,
+        token: Secret,
+        *,
+        accepted_statuses: Collection[int],
+        timeout: timedelta = _TIMEOUT,
     ) -> httpx2.Response:
         """Send one request; return a response of success, or with one of the accepted statuses.
 
@@ -179,7 +234,7 @@ class HubAccountClient:
         url = f"{self._hub.url}{path}"
         try:
             return await self._hub.send(
-                method, url, token, timeout=_TIMEOUT, accepted_statuses=accepted_statuses
+                method, url, token, timeout=timeout, accepted_statuses=accepted_statuses
             )
         except HubError as error:
             match error:
@@ -209,7 +264,18 @@ def _parse_caller(body: bytes, token: Secret) -> Caller:
         scopes=scopes,
         obtainable_scopes=ALL_SCOPES - scopes if kind is TokenKind.OAUTH else frozenset(),
         organisations=tuple(sorted(organisations)),
+        billing=_read_billing(user),
         expires_at=user.auth.expires_at,
+    )
+
+
+def _read_billing(user: _User) -> Billing:
+    return Billing(
+        plan=None if user.is_pro is None else "pro" if user.is_pro else "free",
+        can_pay=user.can_pay,
+        unpaid_organisations=tuple(
+            sorted(org.name for org in user.orgs if org.can_pay is False or org.spend_limit_reached)
+        ),
     )
 
 

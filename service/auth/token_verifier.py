@@ -12,7 +12,7 @@ from schema.accounts import credentials
 from schema.accounts.vault import Secret, Vault
 from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
-from service.auth.caller import Caller
+from service.auth.caller import Caller, ZeroGpuQuota
 from service.auth.client_info import CURRENT_CLIENT
 from service.auth.hub_client import HubAccountClient
 from service.database import TenantDatabase
@@ -20,6 +20,8 @@ from service.database import TenantDatabase
 VALID_TOKEN_TTL: Final = timedelta(seconds=60)
 """How long a valid token is trusted without asking the Hub again, at most."""
 INVALID_TOKEN_TTL: Final = timedelta(seconds=5)
+_QUOTA_TTL: Final = timedelta(seconds=5)
+"""How old a quota is at most: a call of a Space changes it, and a model may ask often."""
 MAX_CACHED_TOKENS: Final = 10_000
 """Bounds the memory, however many invented tokens arrive."""
 _MAX_TOKEN_CHARS: Final = 4096
@@ -41,6 +43,9 @@ class TokenVerifier:
             max_entries=MAX_CACHED_TOKENS
         )
         self._visible_sources: AsyncCache[bool] = AsyncCache(max_entries=MAX_CACHED_TOKENS)
+        self._quotas: AsyncCache[ZeroGpuQuota | HoldfastError | None] = AsyncCache(
+            max_entries=MAX_CACHED_TOKENS
+        )
         self._launch_checks: AsyncCache[HoldfastError | None] = AsyncCache(
             max_entries=MAX_CACHED_TOKENS
         )
@@ -85,6 +90,25 @@ class TokenVerifier:
         )
         if refusal is not None:
             raise refusal.with_traceback(None)
+
+    async def read_zero_gpu_quota(self, caller: Caller) -> ZeroGpuQuota | None:
+        """Return what the caller may still use of ZeroGPU; None: their token does not show it.
+
+        Raises:
+            Unavailable: the Hub does not answer.
+        """
+        quota = await self._quotas.get_or_load(
+            token_digest(caller.token), partial(self._fetch_quota, caller)
+        )
+        if isinstance(quota, HoldfastError):
+            raise quota.with_traceback(None)
+        return quota
+
+    async def _fetch_quota(self, caller: Caller) -> CacheEntry[ZeroGpuQuota | HoldfastError | None]:
+        try:
+            return CacheEntry(await self._hub.fetch_zero_gpu_quota(caller.token), _QUOTA_TTL)
+        except Unavailable as error:
+            return CacheEntry(error, UNAVAILABLE_TTL)
 
     async def can_read(self, caller: Caller, kind: str, name: str) -> bool:
         """Return whether the Hub shows a repository or a bucket to the caller; cached.

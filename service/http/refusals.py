@@ -6,7 +6,8 @@ A client that speaks JSON-RPC shows its message, and of any other body nothing: 
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.responses import JSONResponse, Response
@@ -43,7 +44,11 @@ _SDK_REFUSALS: Final = {
 
 
 def build_refusal(
-    status: HTTPStatus, code: str, sentence: str, headers: Mapping[str, str]
+    status: HTTPStatus,
+    code: str,
+    sentence: str,
+    headers: Mapping[str, str],
+    fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> Response:
     """Build the refusal of a request whose id is not known.
 
@@ -52,11 +57,12 @@ def build_refusal(
         code: a word for programs.
         sentence: what is wrong, and what to do.
         headers: added to the response.
+        fields: for programs, beside the code.
     """
     error = {
         "code": INVALID_REQUEST if status < HTTPStatus.INTERNAL_SERVER_ERROR else INTERNAL_ERROR,
         "message": sentence,
-        "data": {ERROR_META_KEY: {"code": code}},
+        "data": {ERROR_META_KEY: {**fields, "code": code}},
     }
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status, headers)
 
@@ -65,7 +71,7 @@ def refuse_with_error(
     status: HTTPStatus, code: str, error: HoldfastError, headers: Mapping[str, str]
 ) -> Response:
     """Build the refusal for an error of ours."""
-    return build_refusal(status, code, str(error), headers)
+    return build_refusal(status, code, str(error), headers, error.to_dict())
 
 
 def refuse_with_challenge(error: Unauthenticated | InsufficientScope, challenge: str) -> Response:

@@ -99,7 +99,7 @@ def raise_mcp_errors() -> Generator[None]:
         raise MCPError(
             code,
             f"{describe_refusal(failure)} {advice}".strip(),
-            {ERROR_META_KEY: {"code": failure.code}},
+            {ERROR_META_KEY: failure.to_dict()},
         ) from None
 
 
@@ -220,7 +220,7 @@ class McpTool(Tool):
 def _error_result(failure: HoldfastError, correct_call: str) -> CallToolResult:
     message, hint = describe_refusal(failure), build_error_hint(failure, correct_call)
     error = {
-        "code": failure.code,
+        **failure.to_dict(),
         "message": message,
         "remedy": hint.advice,
     } | ({"next_call": hint.next_call} if hint.next_call else {})

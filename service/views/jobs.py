@@ -336,6 +336,18 @@ class AccountView(View):
     name: str
     token_kind: Detail[str]
     token_expires_at: Detail[datetime | None]
+class ZeroGpuView(View):
+    """What Spaces on ZeroGPU may still use of a person, in seconds of a GPU."""
+
+    limit_seconds: Detail[float]
+    used_seconds: Detail[float]
+    left_seconds: Detail[float]
+    resets_at: Detail[datetime | None]
+    """None: nothing of it has been used."""
+    paid_seconds: Detail[float | None]
+    """Used beyond it, and paid for."""
+
+
     scopes: Detail[list[str]]
     missing_scopes: list[str]
     sign_in: Detail[SignInView | None]
@@ -356,6 +368,15 @@ def show_evidence(diagnosis: Diagnosis | None) -> list[str]:
     return evidence
 
 
+    plan: Detail[str | None]
+    """`pro` or `free`, at Hugging Face."""
+    can_pay: Detail[bool | None]
+    """Whether Hugging Face can bill them; None: the token does not show it."""
+    unpaid_namespaces: Detail[list[str]]
+    """Those of `namespaces` that cannot pay, or have reached their spend limit."""
+    zero_gpu: Detail[ZeroGpuView | None]
+    billing_note: Detail[str | None]
+    """Why `can_pay` or `zero_gpu` is None."""
 def share_summary_bytes(count: int) -> int:
     """Return how long the summary of each of so many jobs may be, in bytes of a reply."""
     return max(_MAX_SUMMARIES_BYTES // max(count, 1), _MIN_SUMMARY_BYTES)

@@ -116,6 +116,8 @@ class MonthView(View):
     spent_usd: Detail[float]
     held_usd: Detail[float]
     left_usd: float | None
+    resets_at: Detail[datetime | None]
+    """When nothing of it is spent again."""
 
     @classmethod
     def from_account(cls, month: BudgetStatus) -> Self:
@@ -125,4 +127,5 @@ class MonthView(View):
             spent_usd=to_usd(month.spent_micro_usd),
             held_usd=to_usd(month.held_micro_usd),
             left_usd=usd_if_known(month.remaining_micro_usd),
+            resets_at=month.resets_at,
         )

@@ -29,7 +29,7 @@ from service.local.hub_emulator.buckets.routes import BucketRoutes
 from service.local.hub_emulator.buckets.store import BucketStore
 from service.local.hub_emulator.buckets.xet_store import XetStore
 from service.local.hub_emulator.buckets.xet_transfer import XetTransfer
-from service.local.hub_emulator.current_user import with_current_user
+from service.local.hub_emulator.current_user import missing_permission_error, with_current_user
 from service.local.hub_emulator.errors import HubApiError, render_api_error, render_http_exception
 from service.local.hub_emulator.inference import chat, models
 from service.local.hub_emulator.inference.providers import FakeProviders
@@ -45,7 +45,13 @@ from service.local.hub_emulator.repos.routes import RepoRoutes
 from service.local.hub_emulator.repos.store import RepoStore
 from service.local.hub_emulator.shared.links import LinkStore
 from service.local.hub_emulator.spaces.routes import SpaceRoutes
-from service.local.hub_emulator.users import LocalUser, build_whoami, load_users
+from service.local.hub_emulator.users import (
+    LocalUser,
+    Permission,
+    build_whoami,
+    build_zero_gpu_quota,
+    load_users,
+)
 
 _REQUEST_QUOTA: Final = 100_000
 """Requests that a user may make in one window; the real Hub gives a free user 1,000."""
@@ -92,6 +98,7 @@ def create_hub_emulator(
     return Starlette(
         routes=[
             Route("/api/whoami-v2", with_current_user(_whoami)),
+            Route("/api/spaces/zero-gpu/quota", with_current_user(_zero_gpu_quota)),
             Route("/api/agent-harnesses", _agent_harnesses),
             *JobRoutes(jobs, mounts).routes(),
             *scheduled.routes(),
@@ -176,6 +183,12 @@ def _create_scratch_folder(folder: Path) -> Path:
 
 async def _whoami(_: Request, user: LocalUser) -> Response:
     return JSONResponse(build_whoami(user))
+
+
+async def _zero_gpu_quota(_: Request, user: LocalUser) -> Response:
+    if not user.has_permission(Permission.READ_BILLING):
+        raise missing_permission_error("ZeroGPU quota", Permission.READ_BILLING)
+    return JSONResponse(build_zero_gpu_quota())
 
 
 async def _agent_harnesses(_: Request) -> Response:

@@ -41,10 +41,15 @@ def require_current_user(request: Request) -> LocalUser:
 
 def write_forbidden_error(target: str) -> HubApiError:
     """Build the error for a user who may not write to `target`."""
+    return missing_permission_error(target, Permission.WRITE_REPOS)
+
+
+def missing_permission_error(target: str, permission: Permission) -> HubApiError:
+    """Build the error for a token that lacks a permission for `target`."""
     return HubApiError(
         HTTPStatus.FORBIDDEN,
         f"You don't have the required permissions to complete this action on {target}, "
-        f"missing permissions: {Permission.WRITE_REPOS}",
+        f"missing permissions: {permission}",
     )
 
 

@@ -40,6 +40,7 @@ class Permission(StrEnum):
     CALL_MODELS = "inference.serverless.write"
     READ_REPOS = "repo.content.read"
     WRITE_REPOS = "repo.write"
+    READ_BILLING = "user.billing.read"
 
 
 _WRITE_REPO_SCOPES: Final = frozenset({"contribute-repos", "write-repos", "manage-repos"})
@@ -49,6 +50,7 @@ _SCOPES_BY_PERMISSION: Final = {
     Permission.CALL_MODELS: frozenset({"inference-api"}),
     Permission.READ_REPOS: _WRITE_REPO_SCOPES | {"read-repos"},
     Permission.WRITE_REPOS: _WRITE_REPO_SCOPES,
+    Permission.READ_BILLING: frozenset({"read-billing"}),
 }
 """For each permission the scopes of which an OAuth token needs one.
 
@@ -59,7 +61,16 @@ _WRITE_PERMISSION_BY_READ: Final = {
     Permission.READ_REPOS: Permission.WRITE_REPOS,
 }
 """Permission to write includes permission to read."""
-_ALL_PERMISSIONS: Final = [Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS]
+_READ_PERMISSIONS: Final = frozenset({*_WRITE_PERMISSION_BY_READ, Permission.READ_BILLING})
+"""What a token of the role read may be used for."""
+_ALL_PERMISSIONS: Final = [
+    *(Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS),
+    Permission.READ_BILLING,
+]
+ZERO_GPU_SECONDS: Final = 300.0
+"""What a free user has; in the local Hub nearly all of it is used up."""
+ZERO_GPU_SECONDS_LEFT: Final = 12.0
+_ZERO_GPU_RESET: Final = timedelta(hours=2, minutes=5, seconds=11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ class LocalUser:
             case LocalTokenKind.WRITE:
                 return True
             case LocalTokenKind.READ:
-                return permission in _WRITE_PERMISSION_BY_READ
+                return permission in _READ_PERMISSIONS
             case LocalTokenKind.OAUTH:
                 return self.scopes is None or not _SCOPES_BY_PERMISSION[permission].isdisjoint(
                     self.scopes
@@ -190,11 +201,20 @@ def build_whoami(user: LocalUser) -> dict[str, Any]:
         "isPro": False,
         "avatarUrl": AVATAR_PATH,
         "orgs": [
-            {"type": "org", "id": ORG_IDS[org], "name": org, "fullname": org, "roleInOrg": "write"}
+            {
+                "type": "org",
+                "id": ORG_IDS[org],
+                "name": org,
+                "fullname": org,
+                "avatarUrl": AVATAR_PATH,
+                "roleInOrg": "write",
+                "plan": "team",
+                **_org_billing_fields(user),
+            }
             for org in user.orgs
         ],
         "auth": _auth_fields(user),
-        **({"canPay": user.pays} if _has_scope(user, "read-billing") else {}),
+        **_billing_fields(user),
         **(_email_fields(user, "emailVerified") if _has_scope(user, "email") else {}),
     }
 
@@ -213,7 +233,7 @@ def build_userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
         "sub": user.id,
         **(profile if _has_scope(user, "profile") else {}),
         **(_email_fields(user, "email_verified") if _has_scope(user, "email") else {}),
-        **({"canPay": user.pays} if _has_scope(user, "read-billing") else {}),
+        **_billing_fields(user),
         "orgs": [
             {
                 "sub": ORG_IDS[org],
@@ -221,10 +241,37 @@ def build_userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
                 "preferred_username": org,
                 "picture": f"{issuer}{AVATAR_PATH}",
                 "roleInOrg": "write",
+                "plan": "team",
+                **({"canPay": True} if user.has_permission(Permission.READ_BILLING) else {}),
             }
             for org in user.orgs
         ],
     }
+
+
+def build_zero_gpu_quota() -> dict[str, Any]:
+    """Describe a quota as `GET /api/spaces/zero-gpu/quota` does, in seconds of a GPU.
+
+    It says what the error of the demo Space says of itself.
+    """
+    return {
+        "base": ZERO_GPU_SECONDS,
+        "current": ZERO_GPU_SECONDS_LEFT,
+        "resetsAt": format_timestamp(read_clock() + _ZERO_GPU_RESET),
+        "overquotaUsed": 0,
+    }
+
+
+def _billing_fields(user: LocalUser) -> dict[str, Any]:
+    if not user.has_permission(Permission.READ_BILLING):
+        return {}
+    return {"canPay": user.pays, "billingMode": "prepaid"}
+
+
+def _org_billing_fields(user: LocalUser) -> dict[str, Any]:
+    if not user.has_permission(Permission.READ_BILLING):
+        return {}
+    return {"canPay": True, "spendLimitReached": False, "billingMode": "postpaid"}
 
 
 def _has_scope(user: LocalUser, scope: str) -> bool:

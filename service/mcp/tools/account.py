@@ -6,19 +6,28 @@ from typing import Annotated, Final
 from mcp_types import CallToolResult
 
 from schema.billing import budgets
+from schema.common.errors import Unavailable
 from schema.common.money import format_usd, to_micro_usd
+from schema.common.text import format_utc
 from schema.jobs import queries as job_queries
-from service.auth.caller import Caller, Scope, TokenKind
+from service.auth.caller import Caller, Scope, TokenKind, ZeroGpuQuota
 from service.auth.client_info import printable_name
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
-from service.views.jobs import AccountView, SignInView
+from service.runtime.context import App
+from service.views.jobs import AccountView, SignInView, ZeroGpuView
 from service.views.money import MonthView
 from service.views.text import fit_text, take_fitting_texts
 
 _MAX_NAME_BYTES: Final = 1000
 _MAX_NAMESPACES_BYTES: Final = 8000
 """What the organisations take, once as words and once as an object."""
+_MAX_UNPAID_BYTES: Final = 2000
+_HIDDEN_NOTE: Final = (
+    "Hugging Face does not show this token whether the account can pay, or its ZeroGPU quota: that "
+    "needs the scope read-billing (permission user.billing.read)."
+)
+_UNREAD_NOTE: Final = "Hugging Face did not say how much of the ZeroGPU quota is left."
 
 
 async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult, AccountView]:
@@ -27,6 +36,7 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     Call it when something was refused: missing_scopes says what to ask the person for, namespaces
     whom jobs can be launched as.
     """
+    quota, billing_note = await _read_quota(app, caller)
     async with app.transaction(caller) as tx:
         subject = await job_queries.get_subject_status(tx, caller.subject_id)
         month = await budgets.read_monthly_budget(
@@ -34,6 +44,10 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         )
     name = fit_text(caller.name, _MAX_NAME_BYTES)
     organisations = take_fitting_texts(caller.organisations, _MAX_NAMESPACES_BYTES)
+    unpaid = take_fitting_texts(
+        [each for each in organisations if each in caller.billing.unpaid_organisations],
+        _MAX_UNPAID_BYTES,
+    )
     view = AccountView(
         subject_id=caller.subject_id,
         name=name,
@@ -47,6 +61,11 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         hold=subject.hold,
         open_jobs=subject.open_jobs,
         month=MonthView.from_account(month),
+        plan=caller.billing.plan,
+        can_pay=caller.billing.can_pay,
+        unpaid_namespaces=[*([name] if caller.billing.can_pay is False else []), *unpaid],
+        zero_gpu=_show_quota(quota),
+        billing_note=billing_note,
     )
     permissions = " and ".join(view.scopes) or "nothing but looking"
     sentence = f"{name}, with a {_TOKEN_NAMES[caller.token_kind]} that allows {permissions}."
@@ -55,6 +74,28 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     if month.remaining_micro_usd is not None:
         sentence += f" This month has {format_usd(month.remaining_micro_usd)} left to spend."
     return tool_result(sentence, view, "\n".join(_describe_account(view)))
+
+
+async def _read_quota(app: App, caller: Caller) -> tuple[ZeroGpuQuota | None, str | None]:
+    """Return the quota, and why it or `can_pay` is not known."""
+    try:
+        quota = await app.token_verifier.read_zero_gpu_quota(caller)
+    except Unavailable:
+        return None, _UNREAD_NOTE
+    is_hidden = quota is None or caller.billing.can_pay is None
+    return quota, _HIDDEN_NOTE if is_hidden else None
+
+
+def _show_quota(quota: ZeroGpuQuota | None) -> ZeroGpuView | None:
+    if quota is None:
+        return None
+    return ZeroGpuView(
+        limit_seconds=quota.limit_seconds,
+        used_seconds=max(0, quota.limit_seconds - quota.left_seconds),
+        left_seconds=quota.left_seconds,
+        resets_at=quota.resets_at,
+        paid_seconds=quota.paid_seconds,
+    )
 
 
 def _show_sign_in(caller: Caller) -> SignInView | None:
@@ -86,11 +127,40 @@ def _describe_account(view: AccountView) -> Iterator[str]:
         yield f"Its jobs do not go on for now; hold: {view.hold}."
     month = view.month
     limit = "" if month.budget_usd is None else f", of a budget of {_format(month.budget_usd)}"
+    if limit and month.resets_at is not None:
+        limit += f" until {format_utc(month.resets_at)}"
     yield (
         f"Open jobs: {view.open_jobs}. This month {_format(month.spent_usd)} is spent and "
         f"{_format(month.held_usd, is_bound=True)} held{limit}."
     )
+    yield from _describe_billing(view)
     yield f"subject_id {view.subject_id}"
+
+
+def _describe_billing(view: AccountView) -> Iterator[str]:
+    plan = "" if view.plan is None else f"Plan at Hugging Face: {view.plan}. "
+    match view.can_pay:
+        case True:
+            yield f"{plan}{view.name} can pay for jobs."
+        case False:
+            yield (
+                f"{plan}{view.name} cannot pay for jobs: add credits at "
+                "https://huggingface.co/settings/billing."
+            )
+        case None if plan:
+            yield plan.strip()
+        case None:
+            pass
+    if unpaid := [each for each in view.unpaid_namespaces if each != view.name]:
+        yield f"Cannot pay, or at their spend limit: {', '.join(unpaid)}."
+    if (quota := view.zero_gpu) is not None:
+        reset = "" if quota.resets_at is None else f", all again at {format_utc(quota.resets_at)}"
+        yield (
+            f"ZeroGPU: {quota.used_seconds:,.0f} of {quota.limit_seconds:,.0f} s used, "
+            f"{quota.left_seconds:,.0f} s left{reset}."
+        )
+    if view.billing_note is not None:
+        yield view.billing_note
 
 
 def _format(dollars: float, *, is_bound: bool = False) -> str:

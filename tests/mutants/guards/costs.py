@@ -3,15 +3,18 @@
 from typing import Final
 
 from schema.billing import budgets, pricing
+from schema.common import errors
 from schema.hub import prices
 from schema.jobs import deadlines, lifecycle, run_end
 from schema.jobs.retention import deletion, pruning
+from service.http import refusals
 from service.jobs import dry_run
 from service.runtime import price_cache
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.billing import test_budgets, test_cost_settlement
 from tests.schema.jobs import test_retention
 from tests.service.jobs import test_prices_and_budgets
+from tests.service.mcp import test_limits
 
 _SETTLEMENT_SQL: Final = ALEMBIC / "sql/0001/cost_settlement.sql"
 
@@ -47,6 +50,32 @@ COST_GUARDS: Final = (
         test_budgets,
         no_room_is_refused=('if not row["held"]:', "if False:"),
         month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
+    ),
+    *mutants_in_file(
+        budgets,
+        test_limits,
+        next_month_makes_room=(" + interval '1 month')", ")"),
+        refusal_names_the_next_month=("                resets_at=budget.resets_at,\n", ""),
+    ),
+    *mutants_in_file(
+        errors,
+        test_limits,
+        limit_is_named_to_programs=(
+            "(self.limit_usage.to_fields() if self.limit_usage else {})",
+            "{}",
+        ),
+        reserved_money_is_used=(
+            "to_usd(spent_micro_usd + held_micro_usd)",
+            "to_usd(spent_micro_usd)",
+        ),
+    ),
+    *mutants_in_file(
+        refusals,
+        test_limits,
+        limit_of_calls_is_named_to_programs=(
+            "str(error), headers, error.to_dict())",
+            "str(error), headers)",
+        ),
     ),
     *mutants_in_file(
         run_end,

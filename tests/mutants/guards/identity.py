@@ -13,6 +13,7 @@ from service.http.sign_in_proxy import routes as proxy_routes
 from service.jobs import operations as job_operations
 from service.mcp import tool as mcp_tool
 from service.mcp.catalog import visibility
+from service.mcp.tools import account
 from service.runtime import context as runtime_context
 from service.runtime import toolsets
 from service.schedules import actions as schedule_actions
@@ -24,9 +25,27 @@ from tests.service.auth import test_authenticators, test_token_verifier
 from tests.service.auth import test_scopes as test_auth_scopes
 from tests.service.http import test_anonymous_calls, test_middleware, test_tool_selection
 from tests.service.http.sign_in_proxy import test_attacks_on_sign_in
+from tests.service.mcp.tools import test_whoami
 from tests.workers.hub import test_labels
 
 IDENTITY_GUARDS: Final = (
+    *mutants_in_file(
+        token_verifier,
+        test_whoami,
+        quota_is_of_one_token=(
+            "token_digest(caller.token), partial(self._fetch_quota, caller)",
+            'b"", partial(self._fetch_quota, caller)',
+        ),
+    ),
+    *mutants_in_file(
+        account,
+        test_whoami,
+        unknown_is_not_unpaid=(
+            "if caller.billing.can_pay is False else []",
+            "if not caller.billing.can_pay else []",
+        ),
+        quota_may_be_missing=("    except Unavailable:\n", "    except ZeroDivisionError:\n"),
+    ),
     *mutants_in_file(
         middleware,
         test_auth_scopes,

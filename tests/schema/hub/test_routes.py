@@ -13,6 +13,7 @@ from schema.hub.routes import find_route
         ("/api/jobs/ada", "GET /api/jobs/{namespace}"),
         ("/api/jobs/ada/0123", "GET /api/jobs/{namespace}/{job}"),
         ("/api/jobs/ada/0123/logs", "GET /api/jobs/{namespace}/{job}/logs"),
+        ("/api/spaces/zero-gpu/quota", "GET /api/spaces/zero-gpu/quota"),
         ("/api/models/ada/tiny", "GET /api/models/{owner}/{name}"),
         ("/api/datasets/ada/d/tree/main", "GET /api/{repository}/{rest}"),
         ("/v1/chat/completions", "GET /v1/{rest}"),

@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from schema.common.errors import IdempotencyConflict, Invalid, LimitReached
+from schema.common.errors import IdempotencyConflict, Invalid, LimitReached, LimitUsage
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
@@ -220,7 +220,7 @@ async def test_a_job_over_the_limit_leaves_nothing_and_says_what_to_do(
     with pytest.raises(LimitReached, match=r"have 1 open job and may have 1 .*cancel_job") as over:
         await make_job(max_open_jobs=1, idempotency_key="k")
 
-    assert (over.value.open_jobs, over.value.max_open_jobs) == (1, 1)
+    assert over.value.limit_usage == LimitUsage("open jobs", limit=1, used=1)
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 1
         assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 0

@@ -149,7 +149,7 @@ async def test_a_call_within_the_limit_says_what_is_left(
 
     assert left == [2, 1, 0]
     with pytest.raises(
-        RateLimited, match=r"3 calls in 3,600 seconds.* none is left.*again in [\d,]+ s"
+        RateLimited, match=r"3 calls in 3,600 seconds.* 3 are used.*again in [\d,]+ s"
     ):
         await limits.count_call(subject_id)
 

@@ -55,6 +55,8 @@ class FakeHub:
     space_lookups: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """The token and the Space of each look-up."""
     answers_spaces: bool = True
+    quota_by_token: dict[str, Response] = field(default_factory=dict[str, Response])
+    """The answers about ZeroGPU; other tokens may not see theirs."""
     visible_repos: set[str] = field(default_factory=set[str])
     """Datasets that every token sees."""
 
@@ -81,6 +83,12 @@ class FakeHub:
         known = JSONResponse(self.whoami_by_token[token])
         known.set_cookie("token", token)
         return known
+
+    async def answer_quota(self, request: Request) -> Response:
+        """Answer like `GET /api/spaces/zero-gpu/quota`."""
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        hidden = {"error": "missing permissions: user.billing.read"}
+        return self.quota_by_token.get(token) or JSONResponse(hidden, 403)
 
     async def list_hardware(self, _: Request) -> Response:
         """Answer like `GET /api/jobs/hardware`."""
@@ -122,6 +130,7 @@ def run_fake_hub() -> Generator[FakeHub]:
         Route("/api/whoami-v2", hub.answer_whoami),
         Route(check, hub.check_launch, methods=["POST"]),
         Route("/api/jobs/hardware", hub.list_hardware),
+        Route("/api/spaces/zero-gpu/quota", hub.answer_quota),
         Route("/api/spaces/{owner}/{name}", hub.describe_space),
         Route("/api/datasets/{owner}/{name}/tree/main", hub.list_tree),
     ]

@@ -15,6 +15,7 @@ CHAT_REQUEST = {"model": "local/echo", "messages": [{"role": "user", "content": 
         (Permission.WRITE_JOBS, 200, 200, 403),
         (Permission.CALL_MODELS, 403, 403, 200),
         (Permission.WRITE_REPOS, 403, 403, 403),
+        (Permission.READ_BILLING, 403, 403, 403),
     ],
 )
 def test_a_fine_grained_token_does_what_it_names_and_nothing_else(

@@ -13,6 +13,7 @@ from mcp.shared.subscriptions import ResourceUpdated
 from redis.asyncio import Redis
 
 from schema.common import ids
+from schema.common.errors import TooManyWaits
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
@@ -194,7 +195,7 @@ async def test_streams_are_counted_with_the_waits(
                 await heard.read_acknowledgement()
             async with open_notification_stream(url, **subscriptions) as refused:
                 assert (await refused.read_error())["data"] == {
-                    "holdfast/error": {"code": "TooManyWaits"}
+                    "holdfast/error": TooManyWaits(2).to_dict()
                 }
             async with open_notification_stream(
                 url, caller_token="hf_bob", resourceSubscriptions=[job_uri(job)]
