@@ -176,6 +176,8 @@ class GradioApi:
     api_prefix: str
     """The path that the API is under."""
     endpoints: dict[str, Endpoint]
+    sends_edits: bool
+    """Whether the partial results of a call, after the first, are edits of the one before."""
 
     def choose_endpoint(self, name: str | None) -> Endpoint:
         """Choose an endpoint; without a name, the only one or the default one.

@@ -26,6 +26,8 @@ _API_PREFIXES: Final = frozenset({"", "/gradio_api"})
 """Where Gradio serves its API: before version 5 at the root."""
 _PROTOCOLS: Final = frozenset({"sse_v1", "sse_v2", "sse_v2.1", "sse_v3"})
 """Protocols for the progress of a call that begin with `queue/join`; the others ended in 2023."""
+_WHOLE_VALUES_PROTOCOL: Final = "sse_v1"
+"""Of Gradio 4.0: each partial result comes whole."""
 _STATE_COMPONENT: Final = "state"
 _MAX_ENDPOINTS: Final = 40
 """Endpoints of one app that are kept."""
@@ -97,7 +99,9 @@ class AppConfig(GradioModel):
             if sum(endpoint.exposed_inputs) == len(endpoint.parameters)
         ]
         return GradioApi(
-            self.api_prefix, {endpoint.name: endpoint for endpoint in usable[:_MAX_ENDPOINTS]}
+            self.api_prefix,
+            {endpoint.name: endpoint for endpoint in usable[:_MAX_ENDPOINTS]},
+            sends_edits=self.protocol != _WHOLE_VALUES_PROTOCOL,
         )
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import UUID
 
-from schema.common.text import shorten
+from schema.common.text import shorten, truncate
 from schema.db.database import Transaction
 
 _RECORD_PROGRESS: Final = """
@@ -28,12 +28,14 @@ WITH before AS MATERIALIZED (
     RETURNING job.*
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'progressed', state, $3, jsonb_strip_nulls(progress) FROM moved
+    SELECT id, version, 'progressed', state, $3, jsonb_strip_nulls(progress - 'partial')
+      FROM moved
 )
 SELECT count(*) FROM moved
 """
 
 _MAX_MESSAGE_CHARS: Final = 200
+_MAX_PARTIAL_CHARS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class JobProgress:
     total: int | None = None
     message: str | None = None
     """A few words, such as a place in a queue."""
+    partial: str | None = None
+    """What it has yielded last, if it yields results before its end; no event repeats it."""
 
 
 async def record_progress(
@@ -53,4 +57,8 @@ async def record_progress(
     facts = asdict(progress)
     if progress.message is not None:
         facts["message"] = shorten(progress.message, _MAX_MESSAGE_CHARS)
+    if progress.partial is None:
+        del facts["partial"]
+    else:
+        facts["partial"] = truncate(progress.partial, _MAX_PARTIAL_CHARS, keeps_end=True)
     return bool(await tx.fetchval(_RECORD_PROGRESS, run_id, facts, worker))

@@ -6,6 +6,7 @@ from typing import Final
 
 from schema.common.money import format_usd, to_micro_usd
 from schema.common.text import shorten
+from schema.jobs.tables import JobState
 from service.views.jobs import JobView, ProgressView
 from service.views.money import CostView
 from service.views.text import end_sentence, fit_text
@@ -52,6 +53,8 @@ def _describe_run(job: JobView) -> Iterator[str]:
     yield describe_cost(job.cost)
     if job.progress is not None:
         yield _describe_progress(job.progress)
+        if job.progress.partial is not None and job.state is not JobState.SUCCEEDED:
+            yield f"What it has yielded so far:\n{job.progress.partial}"
     times = {
         "created": _format_second(job.created_at),
         "started": _format_second(job.started_at),

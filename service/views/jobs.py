@@ -39,6 +39,7 @@ _MIN_SUMMARY_BYTES: Final = 100
 MAX_SUMMARY_BYTES: Final = 3500
 MAX_EVIDENCE_BYTES: Final = 4000
 _MAX_MESSAGE_BYTES: Final = 2000
+_MAX_PARTIAL_BYTES: Final = 2500
 _MAX_LABELS_BYTES: Final = 5000
 _MAX_ADDRESSES_BYTES: Final = 1500
 _MAX_WORDS_BYTES: Final = 500
@@ -53,12 +54,19 @@ class ProgressView(View):
     done: int | None = None
     total: int | None = None
     message: str | None = None
+    partial: Detail[str | None] = None
+    """What it has yielded so far, shortened."""
 
     @classmethod
     def from_stored(cls, progress: Mapping[str, Any]) -> Self:
         """Show what an executor has reported."""
-        message = _fit_words(progress.get("message"))
-        return cls(done=progress.get("done"), total=progress.get("total"), message=message)
+        partial = progress.get("partial")
+        return cls(
+            done=progress.get("done"),
+            total=progress.get("total"),
+            message=_fit_words(progress.get("message")),
+            partial=partial and fit_text(partial, _MAX_PARTIAL_BYTES, keeps_end=True),
+        )
 
 
 class JobEntry(EntryView):
@@ -328,14 +336,6 @@ class SignInView(View):
     email: Detail[str | None]
 
 
-class AccountView(View):
-    """The caller, and what they may do."""
-
-    subject_id: Detail[str]
-    """The immutable id of the account; all their rows have it."""
-    name: str
-    token_kind: Detail[str]
-    token_expires_at: Detail[datetime | None]
 class ZeroGpuView(View):
     """What Spaces on ZeroGPU may still use of a person, in seconds of a GPU."""
 
@@ -348,6 +348,14 @@ class ZeroGpuView(View):
     """Used beyond it, and paid for."""
 
 
+class AccountView(View):
+    """The caller, and what they may do."""
+
+    subject_id: Detail[str]
+    """The immutable id of the account; all their rows have it."""
+    name: str
+    token_kind: Detail[str]
+    token_expires_at: Detail[datetime | None]
     scopes: Detail[list[str]]
     missing_scopes: list[str]
     sign_in: Detail[SignInView | None]
@@ -360,14 +368,6 @@ class ZeroGpuView(View):
     """Why none of their jobs goes on for now."""
     open_jobs: Detail[int]
     month: Detail[MonthView]
-
-
-def show_evidence(diagnosis: Diagnosis | None) -> list[str]:
-    """Return what the cause of a failure was recognised by, as far as a reply has room."""
-    evidence: list[str] = shorten_json(diagnosis.evidence if diagnosis else [], MAX_EVIDENCE_BYTES)
-    return evidence
-
-
     plan: Detail[str | None]
     """`pro` or `free`, at Hugging Face."""
     can_pay: Detail[bool | None]
@@ -377,6 +377,14 @@ def show_evidence(diagnosis: Diagnosis | None) -> list[str]:
     zero_gpu: Detail[ZeroGpuView | None]
     billing_note: Detail[str | None]
     """Why `can_pay` or `zero_gpu` is None."""
+
+
+def show_evidence(diagnosis: Diagnosis | None) -> list[str]:
+    """Return what the cause of a failure was recognised by, as far as a reply has room."""
+    evidence: list[str] = shorten_json(diagnosis.evidence if diagnosis else [], MAX_EVIDENCE_BYTES)
+    return evidence
+
+
 def share_summary_bytes(count: int) -> int:
     """Return how long the summary of each of so many jobs may be, in bytes of a reply."""
     return max(_MAX_SUMMARIES_BYTES // max(count, 1), _MIN_SUMMARY_BYTES)

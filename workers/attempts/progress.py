@@ -50,4 +50,5 @@ class ProgressReporter:
 
 def _to_storable_progress(progress: JobProgress) -> JobProgress:
     message = progress.message and to_storable(progress.message)
-    return JobProgress(progress.done, progress.total, message)
+    partial = progress.partial and to_storable(progress.partial)
+    return JobProgress(progress.done, progress.total, message, partial)

@@ -151,7 +151,7 @@ class SpaceExecutor:
         """Make everything ready that comes before the queue; return the values to send with it."""
         api = await self._wait_until_awake(request, spec, space, session)
         endpoint = api.choose_endpoint(spec.api_name)
-        call = SpaceCall(session, api.api_prefix, endpoint)
+        call = SpaceCall(session, api, endpoint)
         values = await self._upload_files(call, endpoint.bind_arguments(spec.arguments))
         return call, endpoint, values
 
@@ -238,7 +238,9 @@ async def _follow_call(
                 if not isinstance(event, CallStatus):
                     has_ended = True
                     return event
-                request.report_progress(JobProgress(event.done, event.total, event.message))
+                request.report_progress(
+                    JobProgress(event.done, event.total, event.message, event.partial)
+                )
         raise CallOutcomeUnknown("the connection ended before the call did")
     finally:
         if not has_ended:

@@ -13,7 +13,7 @@ its status cannot be requested any more.
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -24,13 +24,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from schema.common.text import format_count
 from schema.db.storable import to_storable
-from schema.hub.gradio_api import Endpoint, GradioModel
+from schema.hub.gradio_api import Endpoint, GradioApi, GradioModel
 from schema.hub.gradio_client import (
     SpaceUnavailable,
     expect_status_ok,
     fetch_bytes,
     transport_errors_as_unavailable,
 )
+from workers.spaces.partial_values import PartialValues
 
 _SILENCE_TIMEOUT_SECONDS: Final = 75.0
 """Seconds without an event; a running app sends one at least every 15."""
@@ -60,6 +61,8 @@ class CallStatus:
     message: str
     done: int | None = None
     total: int | None = None
+    partial: str | None = None
+    """What a function has yielded last, shortened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class _QueueMessage(GradioModel):
     output: _CallOutput | None = None
     success: bool | None = None
     message: str | None = None
+    event_bytes: int = 0
 
 
 class _JoinResponse(GradioModel):
@@ -112,10 +116,11 @@ class _ErrorResponse(GradioModel):
 class SpaceCall:
     """A call of one endpoint, in a session of its own."""
 
-    def __init__(self, client: httpx2.AsyncClient, prefix: str, endpoint: Endpoint) -> None:
+    def __init__(self, client: httpx2.AsyncClient, api: GradioApi, endpoint: Endpoint) -> None:
         self._client = client
-        self._prefix = prefix
+        self._prefix = api.api_prefix
         self._endpoint = endpoint
+        self._partial_values = PartialValues(endpoint, are_edits=api.sends_edits)
         self._session_hash = uuid4().hex
         self._event_id = ""
 
@@ -184,15 +189,13 @@ class SpaceCall:
             params={"session_hash": self._session_hash},
             timeout=timeout,
         )
-        partial_results = 0
         try:
             async with stream as response:
                 if response.status_code != HTTPStatus.OK:
                     raise CallOutcomeUnknown(f"it answered {response.status_code}")
                 async with aclosing(_read_messages(response)) as messages:
                     async for message in messages:
-                        partial_results += message.msg == "process_generating"
-                        if (event := _parse_event(message, partial_results)) is not None:
+                        if (event := _parse_event(message, self._partial_values)) is not None:
                             yield event
                             if not isinstance(event, CallStatus):
                                 return
@@ -243,13 +246,14 @@ def _parse_message(line: bytes) -> _QueueMessage | None:
     if not line.startswith(_EVENT_PREFIX):
         return None
     try:
-        return _QueueMessage.model_validate_json(line.removeprefix(_EVENT_PREFIX))
+        message = _QueueMessage.model_validate_json(line.removeprefix(_EVENT_PREFIX))
     except ValidationError:
         return None  # an unknown kind of event
+    return message.model_copy(update={"event_bytes": len(line)})
 
 
 def _parse_event(  # noqa: PLR0911  # one return for each kind
-    message: _QueueMessage, partial_results: int
+    message: _QueueMessage, partial_values: PartialValues
 ) -> CallStatus | CallCompleted | CallFailed | None:
     match message.msg:
         case "estimation" if message.rank is not None:
@@ -259,12 +263,15 @@ def _parse_event(  # noqa: PLR0911  # one return for each kind
         case "process_starts":
             return CallStatus("Running")
         case "process_generating":
-            partial = format_count(partial_results, "partial result")
-            return CallStatus(f"Running, {partial} so far")
+            output = message.output or _CallOutput()
+            partial_values.add(output.data, message.event_bytes)
+            partial = format_count(partial_values.count, "partial result")
+            return CallStatus(f"Running, {partial} so far", partial=partial_values.to_text())
         case "progress" if message.progress_data:
-            return _parse_progress(message.progress_data[-1])
+            progress = _parse_progress(message.progress_data[-1])
+            return replace(progress, partial=partial_values.to_text())
         case "log" if message.log:
-            return CallStatus(message.log)
+            return CallStatus(message.log, partial=partial_values.to_text())
         case "process_completed":
             return _parse_completion(message)
         case "unexpected_error":

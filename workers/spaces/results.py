@@ -12,6 +12,7 @@ from schema.hub.gradio_client import SpaceUnavailable
 from schema.specs.inputs import media_types
 from schema.specs.inputs.file_argument import safe_file_name
 from workers.spaces.client import SpaceCall
+from workers.spaces.file_values import find_file_path
 
 _MAX_FILES: Final = 32
 _MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
@@ -62,7 +63,7 @@ class _FileDownloader:
         if not isinstance(value, dict):
             return value
         fields = cast("dict[str, object]", value)
-        if (path := _file_path(fields)) is not None:
+        if (path := find_file_path(fields)) is not None:
             return await self._download_file(path, str(fields.get("orig_name") or path))
         return {name: await self.replace_files(item) for name, item in fields.items()}
 
@@ -93,13 +94,6 @@ class _FileDownloader:
         self._remaining_bytes -= len(content)
         self.files.append(NewJobFile.from_content(name, content, _media_type(content)))
         return {"file": name}
-
-
-def _file_path(value: dict[str, object]) -> str | None:
-    path = value.get("path")
-    if not isinstance(path, str) or not value.keys() & {"meta", "orig_name"}:
-        return None
-    return path
 
 
 def _media_type(content: bytes) -> str:

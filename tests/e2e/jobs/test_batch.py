@@ -19,7 +19,7 @@ async def test_a_batch_is_launched_waited_for_read_called_off_and_run_again(
 
     assert (status["state"], status["kind"]) == ("succeeded", "batch")
     assert "30 of 30 finished." in status["summary"]
-    assert status["progress"] == {"done": 30, "total": 30, "message": None}
+    assert status["progress"] == {"done": 30, "total": 30, "message": None, "partial": None}
     assert [item["custom_id"] for item in page["items"]["items"]] == [
         f"item-{n}" for n in range(20, 25)
     ]

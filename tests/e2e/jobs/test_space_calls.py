@@ -164,7 +164,9 @@ async def test_an_error_of_the_app_is_the_evidence_and_a_retry_may_do_better(
 async def test_a_cancelled_call_is_seen_to_stop_at_the_space(alice_with_space: McpCaller) -> None:
     """Cancel frees what it would have gone on using, not just our interest in it."""
     handle = await launch(alice_with_space, "/count", {"name": "e2e", "upto": 1000, "pause": 0.1})
-    await alice_with_space.wait_until(handle, lambda view: "partial" in view["summary"])
+    running = await alice_with_space.wait_until(
+        handle, lambda view: "partial" in view["summary"] and view["progress"]["partial"]
+    )
 
     cancelled = await alice_with_space.call_tool("cancel_job", job_id=handle)
     await alice_with_space.wait_until(handle, lambda view: view["upstream"] == "stopped")
@@ -176,6 +178,7 @@ async def test_a_cancelled_call_is_seen_to_stop_at_the_space(alice_with_space: M
         return int(result["result"]["outputs"][0]["value"])
 
     before = await reached()
+    assert running["progress"]["partial"].startswith("1")
     assert cancelled["state"] == "cancelled"
     assert before < 1000
     assert await reached() <= before + 1

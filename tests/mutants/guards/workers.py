@@ -4,12 +4,14 @@ from typing import Final
 
 from schema.common.process import shutdown, tls
 from schema.hub import client as hub_client
+from schema.jobs import progress as job_progress
 from schema.jobs import run_launch, work_queues
 from schema.messaging import wakeups
 from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.accounts import test_refused_tokens
 from tests.schema.common.process import test_shutdown, test_tls
+from tests.schema.jobs import test_progress
 from tests.schema.messaging import test_wakeups
 from tests.service.mcp.tools import test_jobs as test_tool_jobs
 from tests.workers.attempts import test_run as test_attempt_run
@@ -24,12 +26,41 @@ from tests.workers.loops import (
     test_reconcile_runs,
     test_young_runs,
 )
+from tests.workers.spaces import test_partial_values
 from workers import context, timing
 from workers.attempts import run as attempt_run
 from workers.executors import hub_job
 from workers.loops import claim_jobs, engine, poll_runs, reconcile_runs
+from workers.spaces import partial_values
 
 WORKER_GUARDS: Final = (
+    *mutants_in_file(
+        partial_values,
+        test_partial_values,
+        edits_of_what_is_unknown_are_not_shown=(
+            "if self._has_given_up or data is None:",
+            "if data is None:",
+        ),
+        edits_have_a_number=("if len(edits) > MAX_EDITS:", "if not edits:"),
+        an_event_has_a_size=("if event_bytes > MAX_EVENT_BYTES:", "if not event_bytes:"),
+        assembled_values_have_a_size=(
+            "if self._received_bytes > 2 * MAX_EVENT_BYTES:",
+            "if not self._received_bytes:",
+        ),
+        whole_values_are_no_edits=(
+            "if self._values is None or not self._are_edits:",
+            "if self._values is None:",
+        ),
+    ),
+    *mutants_in_file(
+        job_progress,
+        test_progress,
+        no_event_repeats_what_was_yielded=("(progress - 'partial')", "(progress)"),
+        what_was_yielded_is_cut=(
+            "_MAX_PARTIAL_CHARS: Final = 2000",
+            "_MAX_PARTIAL_CHARS: Final = 99999",
+        ),
+    ),
     *mutants_in_file(
         attempt_run,
         test_attempt_run,

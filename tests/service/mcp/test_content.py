@@ -175,7 +175,9 @@ async def test_a_running_job_says_how_to_reach_it_and_how_far_it_is(
     handle = job_handle(await make_job())
     run_id = await run_driver.start_run()
     async with database.transaction() as tx:
-        await progress.record_progress(tx, run_id, JobProgress(3, 10, "epoch 3"), worker="w")
+        await progress.record_progress(
+            tx, run_id, JobProgress(3, 10, "epoch 3", "a\nb"), worker="w"
+        )
         await tx.execute(
             "UPDATE remote_run SET addresses = $2 WHERE id = $1",
             run_id,
@@ -187,4 +189,5 @@ async def test_a_running_job_says_how_to_reach_it_and_how_far_it_is(
     assert "https://x--8080.hf.jobs" in content
     assert "ssh x@ssh.hf.jobs (ssh://x@ssh.hf.jobs)" in content
     assert "Progress: 3 of 10: epoch 3." in content
+    assert "What it has yielded so far:\na\nb\n" in content
     assert "state running" in content

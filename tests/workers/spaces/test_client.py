@@ -160,6 +160,23 @@ async def test_whoever_waits_is_told_the_place_in_the_queue_and_how_far_it_is(
     assert steps == sorted(steps)
 
 
+async def test_what_a_function_yields_is_shown_before_it_ends(call_space: SpaceCaller) -> None:
+    """Gradio sends the first value whole, and then edits of it; people see values."""
+    await call_space.call_for_values("/count", ["shown", 4, 0])
+
+    yielded = [each.partial for each in call_space.progress_messages if each.partial is not None]
+    assert yielded == ["1", "1 2", "1 2 3", "1 2 3 4"]
+
+    [result] = await call_space.call_for_values("/grow", [2])
+    objects = [json.loads(each.partial) for each in call_space.progress_messages if each.partial]
+    assert objects == [
+        {"names": ["a"], "last": 1},
+        {"names": ["a", "aa"], "last": 2},
+        {"names": ["aa"]},
+    ]
+    assert result == objects[-1]
+
+
 async def test_files_go_there_and_come_back(call_space: SpaceCaller) -> None:
     """By their bytes: no path of this machine is read, and what comes back is kept by the job."""
     outcome = await call_space(

@@ -47,6 +47,15 @@ def count(name: str, upto: float, pause: float) -> Generator[str]:
         time.sleep(pause)
 
 
+def grow(upto: float) -> Generator[dict[str, Any]]:
+    """Yield a list that grows, and then one that is shorter."""
+    names: list[str] = []
+    for number in range(1, int(upto) + 1):
+        names.append("a" * number)
+        yield {"names": names, "last": number}
+    yield {"names": names[1:]}
+
+
 def get_count(name: str) -> int:
     """Return the last number of a count."""
     return _counts.get(name, 0)
@@ -112,6 +121,7 @@ def build_app() -> Any:
         on_click(echo, [words, times], answer, api_name="echo")
         on_click(work, [steps, pause], answer, api_name="work", concurrency_limit=1)
         on_click(count, [name, upto, pause], answer, api_name="count")
+        on_click(grow, upto, headers, api_name="grow")
         on_click(get_count, name, number(label="Reached"), api_name="reached")
         on_click(upper, document, capitals, api_name="upper")
         on_click(fail, words, answer, api_name="fail")
