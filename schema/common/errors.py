@@ -15,7 +15,8 @@
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
     ├── RateLimited           too many calls; the same request will succeed later
-    │   └── AnonymousRateLimited  from an address, by callers who have not signed in
+    │   ├── AnonymousRateLimited  from an address, by callers who have not signed in
+    │   └── SignInRateLimited     from an address, of the pages and endpoints of a sign-in
     └── Unavailable           a dependency is down; the same request may succeed later
         ├── RoleRefused       until the operator has granted a role
         └── InDoubt           and nobody knows whether it was carried out
@@ -306,6 +307,24 @@ class AnonymousRateLimited(RateLimited):
             f"Callers who have not signed in may make {format_count(limit, 'call')} in "
             f"{format_count(ceil_to_seconds(window), 'second')} from one address, and "
             f"{limit:,} are used. Sign in, or try again in {self._pause}.",
+        )
+
+    @property
+    def code(self) -> str:
+        """The code of any other limit of calls: a client does the same about it."""
+        return RateLimited.__name__
+
+
+class SignInRateLimited(RateLimited):
+    """The endpoints of a sign-in are called too often from one address."""
+
+    def __init__(self, *, limit: int, window: timedelta, retry_after: timedelta) -> None:
+        super().__init__(limit=limit, window=window, retry_after=retry_after)
+        HoldfastError.__init__(
+            self,
+            f"Sign-ins from one address may make {format_count(limit, 'request')} in "
+            f"{format_count(ceil_to_seconds(window), 'second')}, and {limit:,} are used. Try again "
+            f"in {self._pause}.",
         )
 
     @property

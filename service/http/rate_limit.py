@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from schema.accounts import call_counts
 from schema.accounts.call_counts import CallCount
 from schema.common.durations import ceil_to_seconds
-from schema.common.errors import AnonymousRateLimited, RateLimited, Unavailable
+from schema.common.errors import AnonymousRateLimited, RateLimited, SignInRateLimited, Unavailable
 from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
 from service.database import TenantDatabase
 
@@ -152,6 +152,24 @@ class RateLimiter:
             return await self.count_call(hash_address(host))
         except RateLimited as error:
             raise AnonymousRateLimited(
+                limit=error.limit, window=error.window, retry_after=error.retry_after
+            ) from None
+
+    async def count_sign_in_request(self, host: str) -> RateLimitStatus:
+        """Count one more request of a sign-in; the limit is that of a subject, and its own.
+
+        Whoever has used up what an address may do without a sign-in can still sign in.
+
+        Args:
+            host: the address that the request came from.
+
+        Raises:
+            RateLimited: there were too many lately from there; this one is not counted.
+        """
+        try:
+            return await self.count_call(f"sign-in-{hash_address(host)}")
+        except RateLimited as error:
+            raise SignInRateLimited(
                 limit=error.limit, window=error.window, retry_after=error.retry_after
             ) from None
 

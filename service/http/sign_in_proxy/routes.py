@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from html import escape
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -25,11 +26,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, request_response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from schema.common.errors import Unavailable
+from schema.common.errors import RateLimited, Unavailable
 from schema.common.http import retry_after_header
 from service.auth.upstream import IssuerMetadata
+from service.http.rate_limit import RateLimiter, RateLimitStatus
 from service.http.sign_in_proxy.provider import SIGN_IN_LIFETIME, SignInProxy, SignInRequest
 
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
@@ -81,6 +83,7 @@ _EXPIRED: Final = (
     "<p>This page is too old, or it was opened in another browser. Start the sign-in again in your "
     "program.</p>"
 )
+_TOO_OFTEN: Final = "<p>{sentence}</p>"
 _UNAVAILABLE: Final = (
     "<p>The authorization server does not answer at the moment. Try again in a minute.</p>"
 )
@@ -100,7 +103,7 @@ def build_mirror_route(metadata: IssuerMetadata) -> Route:
             body = {"error": "temporarily_unavailable", "error_description": str(error)}
             return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, headers)
 
-    return Route(METADATA_PATH, _with_cors(serve_metadata, "GET"), methods=["GET", "OPTIONS"])
+    return Route(METADATA_PATH, _with_cors(_limit_body(serve_metadata)), methods=["GET", "OPTIONS"])
 
 
 def build_proxy_routes(proxy: SignInProxy, metadata: Mapping[str, Any]) -> list[Route]:
@@ -136,13 +139,13 @@ def build_proxy_routes(proxy: SignInProxy, metadata: Mapping[str, Any]) -> list[
 
     authorize = AuthorizationHandler(proxy).handle
     return [
-        Route(METADATA_PATH, _with_cors(serve_metadata, "GET"), methods=["GET", "OPTIONS"]),
-        Route("/oauth/register", _with_cors(register, "POST"), methods=["POST", "OPTIONS"]),
-        Route("/oauth/authorize", _limited(authorize), methods=["GET", "POST"]),
-        Route("/oauth/consent", browser.ask, methods=["GET"]),
-        Route("/oauth/consent", _limited(browser.decide), methods=["POST"]),
-        Route("/oauth/callback", browser.return_to_client, methods=["GET"]),
-        Route("/oauth/token", _with_cors(redeem, "POST"), methods=["POST", "OPTIONS"]),
+        Route(METADATA_PATH, _with_cors(_limit_body(serve_metadata)), methods=["GET", "OPTIONS"]),
+        Route("/oauth/register", _limit_endpoint(register), methods=["POST", "OPTIONS"]),
+        Route("/oauth/authorize", _limit_page(authorize), methods=["GET", "POST"]),
+        Route("/oauth/consent", _limit_page(browser.ask), methods=["GET"]),
+        Route("/oauth/consent", _limit_page(browser.decide), methods=["POST"]),
+        Route("/oauth/callback", _limit_page(browser.return_to_client), methods=["GET"]),
+        Route("/oauth/token", _limit_endpoint(redeem), methods=["POST", "OPTIONS"]),
     ]
 
 
@@ -254,8 +257,14 @@ def _build_metadata(public_url: str, others: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _page(title: str, content: str, status: HTTPStatus = HTTPStatus.OK) -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(title=title, content=content), status, _PAGE_HEADERS)
+def _page(
+    title: str,
+    content: str,
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> HTMLResponse:
+    page = _PAGE.format(title=title, content=content)
+    return HTMLResponse(page, status, {**_PAGE_HEADERS, **headers})
 
 
 def _destination(redirect_uri: str) -> str:
@@ -268,14 +277,55 @@ def _digest(browser: str) -> str:
     return sha256(browser.encode()).hexdigest()
 
 
-def _limited(handle: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+class _AddressLimit:
+    """Counts the requests of each address, before anything else of them is looked at."""
+
+    def __init__(self, app: ASGIApp, refuse: Callable[[RateLimited], Response]) -> None:
+        self._app = app
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rate_limiter: RateLimiter = scope["app"].state.rate_limiter
+        host, _ = scope.get("client") or ("", 0)
+        try:
+            await rate_limiter.count_sign_in_request(host)
+        except RateLimited as error:
+            await self._refuse(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _refuse_client(error: RateLimited) -> Response:
+    body = {"error": "temporarily_unavailable", "error_description": str(error)}
+    headers = RateLimitStatus.from_refusal(error).to_headers()
+    return JSONResponse(body, HTTPStatus.TOO_MANY_REQUESTS, headers)
+
+
+def _refuse_person(error: RateLimited) -> Response:
+    return _page(
+        "This sign-in has to wait",
+        _TOO_OFTEN.format(sentence=escape(str(error))),
+        HTTPStatus.TOO_MANY_REQUESTS,
+        RateLimitStatus.from_refusal(error).to_headers(),
+    )
+
+
+def _limit_endpoint(handle: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    return _with_cors(_AddressLimit(_limit_body(handle), _refuse_client), "POST")
+
+
+def _limit_page(handle: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    return _AddressLimit(_limit_body(handle), _refuse_person)
+
+
+def _limit_body(handle: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
     return RequestBodyLimitMiddleware(request_response(handle), _MAX_BODY_BYTES)
 
 
-def _with_cors(handle: Callable[[Request], Awaitable[Response]], method: str) -> ASGIApp:
+def _with_cors(app: ASGIApp, method: str = "GET") -> ASGIApp:
     """Let pages of every origin call; a browser adds no credential of this service by itself."""
     return CORSMiddleware(
-        _limited(handle),
+        app,
         allow_origins=["*"],
         allow_methods=[method, "OPTIONS"],
         allow_headers=["*"],

@@ -7,9 +7,11 @@ from schema.common import durations
 from schema.jobs.retention import pruning
 from schema.messaging import redis
 from service.http import rate_limit
+from service.http.sign_in_proxy import routes as sign_in_routes
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.jobs import test_retention
 from tests.service.http import test_anonymous_calls, test_rate_limit, test_rate_limit_headers
+from tests.service.http.sign_in_proxy import test_request_limit
 
 RATE_LIMIT_GUARDS: Final = (
     *mutants_in_file(
@@ -46,6 +48,26 @@ RATE_LIMIT_GUARDS: Final = (
             "_IPV6_NETWORK_BITS: Final = 128",
         ),
         an_address_has_one_form=("address = address.ipv4_mapped or address", "pass"),
+    ),
+    *mutants_in_file(
+        rate_limit,
+        test_request_limit,
+        sign_ins_have_a_count_of_their_own=(
+            'self.count_call(f"sign-in-{hash_address(host)}")',
+            "self.count_call(hash_address(host))",
+        ),
+    ),
+    *mutants_in_file(
+        sign_in_routes,
+        test_request_limit,
+        sign_ins_are_counted_by_address=(
+            "await rate_limiter.count_sign_in_request(host)",
+            'await rate_limiter.count_sign_in_request("")',
+        ),
+        callback_is_counted=(
+            '"/oauth/callback", _limit_page(browser.return_to_client)',
+            '"/oauth/callback", browser.return_to_client',
+        ),
     ),
     *mutants_in_file(
         redis,

@@ -83,10 +83,13 @@ NEVER_SHOWN: Final = {
     *("Denied", "Unsealable", "NotAgreedTo"),
     *("WrongRevision", "ReleaseTooOld", "CannotStart", "CannotListen", "LocalStackMissing"),
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
+    "SignInRateLimited",
     *("OtherVaultKey", "WrongVaultKey", "BackupRefused"),
     *("ExportRefused", "ForgetRefused"),
 }
-"""An abstract one, two of workers, and those that end a process or a command, or let none begin."""
+"""An abstract one, two of workers, one of pages, and those that end a process or a command, or let
+none begin.
+"""
 
 LONG_ARGUMENTS: Final = {"inputs", "command", "script"}
 
