@@ -12,6 +12,9 @@ from rich.console import Console
 
 _TOKEN_VARIABLE: Final = "HOLDFAST_TOKEN"  # noqa: S105  # the name of a variable
 _HEADER_VARIABLE: Final = "HOLDFAST_AUTHORIZATION"
+_BRIDGE_PORT: Final = 8080
+"""Where mcp-remote waits for the browser, if an authorization server has to know it beforehand."""
+_APPLICATION_ID: Final = "YOUR_CLIENT_ID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ def build_client_configs(connection: Connection) -> list[ClientConfig]:
             _format_json({"mcpServers": {"holdfast": {"httpUrl": connection.endpoint} | headers}}),
         ),
         _build_chatgpt_config(connection),
+        ClientConfig("fast-agent", "fastagent.config.yaml", _build_fast_agent_file(connection)),
+        *_build_mcp_remote_commands(connection),
+        ClientConfig("curl", "in a terminal", _build_curl_command(connection)),
     ]
 
 
@@ -109,6 +115,60 @@ def _build_stdio_bridge(connection: Connection) -> dict[str, Any]:
         "args": arguments,
         "env": {_HEADER_VARIABLE: connection.headers["Authorization"]},
     }
+
+
+def _build_mcp_remote_commands(connection: Connection) -> list[ClientConfig]:
+    """Build the commands of the bridge, for any client that only starts programs."""
+    bridge = _build_stdio_bridge(connection)
+    command = shlex.join([bridge["command"], *bridge["args"]])
+    if connection.token is not None:
+        variables = shlex.join(f"{name}={value}" for name, value in bridge["env"].items())
+        return [ClientConfig("mcp-remote", "the command of a server", f"env {variables} {command}")]
+    # Where nobody can register a client: an application of the operator.
+    application = json.dumps({"client_id": _APPLICATION_ID})
+    static = shlex.join(
+        [
+            *(bridge["command"], *bridge["args"][:3], str(_BRIDGE_PORT), *bridge["args"][3:]),
+            *("--static-oauth-client-info", application),
+        ]
+    )
+    return [
+        ClientConfig("mcp-remote", "the command of a server", command),
+        ClientConfig(
+            "mcp-remote",
+            "with an application of yours, whose redirect address is "
+            f"http://localhost:{_BRIDGE_PORT}/oauth/callback",
+            static,
+        ),
+    ]
+
+
+def _build_fast_agent_file(connection: Connection) -> str:
+    """Build a file in YAML, of which a string of JSON is a part."""
+    lines = [
+        "mcp:",
+        "  servers:",
+        "    holdfast:",
+        "      transport: http",
+        f"      url: {json.dumps(connection.endpoint)}",
+    ]
+    if connection.headers:
+        lines.append("      headers:")
+    lines += [f"        {name}: {json.dumps(value)}" for name, value in connection.headers.items()]
+    return "\n".join(lines)
+
+
+def _build_curl_command(connection: Connection) -> str:
+    """Build a command that lists the tools; without a token that needs nobody."""
+    headers = {
+        **connection.headers,
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+    }
+    words = ["curl", "--silent", "--show-error", f"{connection.url.rstrip('/')}/mcp"]
+    for name, value in headers.items():
+        words += ["--header", f"{name}: {value}"]
+    return shlex.join([*words, "--data", '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'])
 
 
 def _build_codex_configs(connection: Connection) -> list[ClientConfig]:

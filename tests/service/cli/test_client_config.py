@@ -26,6 +26,9 @@ def test_every_well_known_client_has_a_configuration() -> None:
         "Codex",
         "Gemini CLI",
         "ChatGPT",
+        "fast-agent",
+        "mcp-remote",
+        "curl",
     }
 
 
