@@ -12,7 +12,7 @@ What is not plainly such a call is left to the SDK, and to its words (ADR 28).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -109,7 +109,11 @@ class SingleExchange:
     message_metadata: ServerMessageMetadata
     transport: TransportContext = _NO_WAY_BACK
     can_send_request: bool = False
-    cancel_requested: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """An event that never comes: nobody can send a second message about this one."""
+        return anyio.Event()
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
