@@ -108,6 +108,14 @@ class Settings(BaseSettings):
     """Its secret, if it has one; no client gets it."""
     oauth_metadata: dict[str, Any] = {}
     """JSON: metadata that count instead of those of the authorization server, or besides."""
+    hf_oauth_client_id: str | None = None
+    """An application at the Hub, by which people connect their account once."""
+    hf_oauth_client_secret: SecretStr | None = None
+    """Its secret, if it has one."""
+    hf_oauth_scopes: Annotated[tuple[_ScopeToken, ...], NoDecode] = (
+        *("openid", "profile", "jobs", "inference-api", "contribute-repos", "read-repos"),
+    )
+    """What a person is asked to grant at the Hub."""
     vault_keys: SecretStr
     """The keys of the vault, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
     data_dir: str = ".holdfast"
@@ -221,7 +229,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return {scope: name for scope, _, name in separate}
 
-    @field_validator("required_scopes", "jwt_plain_hosts", mode="before")
+    @field_validator("required_scopes", "jwt_plain_hosts", "hf_oauth_scopes", mode="before")
     @classmethod
     def _parse_words(cls, words: str | tuple[str, ...]) -> tuple[str, ...]:
         separate = re.split(r"[\s,]+", words.strip()) if isinstance(words, str) else words
@@ -265,6 +273,17 @@ class Settings(BaseSettings):
         if self.auth == "jwt" and self.jwt_issuer is None:
             message = (
                 f"{_env_name('auth')}=jwt needs {_env_name('jwt_issuer')}, the authorization server"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _check_connecting_has_sign_in(self) -> Self:
+        needs = self.auth == "jwt" and self.oauth_client_id is not None
+        if self.hf_oauth_client_id is not None and not needs:
+            message = (
+                f"{_env_name('hf_oauth_client_id')} is for {_env_name('auth')}=jwt, and a person "
+                f"signs in there first: it needs {_env_name('oauth_client_id')} as well"
             )
             raise ValueError(message)
         return self

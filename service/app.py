@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx2
 import structlog
@@ -21,7 +21,6 @@ from schema.accounts.vault import Secret, Vault
 from schema.common import failpoints
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
-from schema.common.http import loopback_aliases
 from schema.common.observability import log_config
 from schema.common.observability.tracing import open_tracer
 from schema.common.process.background import run_in_background
@@ -34,22 +33,18 @@ from schema.jobs.tables import JobKind
 from schema.messaging.change_notifications import open_change_publisher
 from schema.messaging.wakeups import open_wakeup_sender
 from schema.settings import Settings
-from service.auth.authenticators import Authenticator, ExternalAuthenticator, HubAuthenticator
-from service.auth.caller import ACTING_SCOPES, Scope
+from service.auth.caller import ACTING_SCOPES
 from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
-from service.auth.jwt_verifier import open_jwt_verifier
 from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.auth.token_verifier import TokenVerifier
-from service.auth.upstream import Application, IssuerMetadata, UpstreamServer
 from service.database import TenantDatabase
 from service.http import downloads, health
+from service.http.connect.routes import build_connect_routes
 from service.http.cross_origin import allow_cross_origin
 from service.http.metrics import build_metrics_route
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
 from service.http.rate_limit import RateLimiter, open_rate_limiter
 from service.http.request_options import READ_ONLY_PATH
-from service.http.sign_in_proxy.provider import ProxyKeys, SignInProxy
-from service.http.sign_in_proxy.routes import build_mirror_route, build_proxy_routes
 from service.http.single_exchange import SingleExchangeTransport
 from service.http.trailing_slash import TrailingSlashMiddleware
 from service.mcp import resources
@@ -87,13 +82,20 @@ from service.runtime.price_cache import PriceCache
 from service.runtime.sealed_tokens import (
     ConfirmationTokens,
     DownloadLinks,
-    SealedTokens,
     derive_keys,
 )
 from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.toolsets import ToolCatalog
 from service.runtime.wait_slots import open_wait_slots
 from service.runtime.watch import open_watch
+from service.sign_in import (
+    OpenedSignIn,
+    ServiceUrls,
+    build_sign_in_routes,
+    open_sign_in,
+    scope_names,
+    sign_in_scopes,
+)
 
 _APPLICATION_NAME: Final = "holdfast-service"
 _LIST_TTL_MS: Final = 60_000
@@ -159,7 +161,7 @@ def assemble_app(
     failpoints.arm(settings.failpoint)
     # Before MCPServer, which sets logging up in its own way if nobody has.
     log_config.configure_logging()
-    urls = _Urls.from_settings(settings)
+    urls = ServiceUrls.from_settings(settings)
 
     @asynccontextmanager
     async def provide_app(_: MCPServer[App]) -> AsyncGenerator[App]:
@@ -184,6 +186,7 @@ def assemble_app(
             urls.public,
             external_issuer=urls.issuer if settings.auth == "jwt" else None,
             public_tools=public_tools,
+            can_connect=settings.hf_oauth_client_id is not None,
         ),
         catalog,
     )
@@ -195,9 +198,12 @@ def assemble_app(
     @asynccontextmanager
     async def lifespan(web: Starlette) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            opened = await stack.enter_async_context(_open_app(settings, urls, metrics))
+            opened = await stack.enter_async_context(
+                _open_app(settings, urls, metrics, issuer_session)
+            )
             web.state.app = opened.app
-            web.state.authenticator = opened.authenticator
+            web.state.authenticator = opened.sign_in.authenticator
+            web.state.connect_pages = opened.sign_in.connect_pages
             web.state.rate_limiter = opened.rate_limiter
             await stack.enter_async_context(issuer_session)
             database = opened.app.database
@@ -211,17 +217,12 @@ def assemble_app(
 
     has_proxy = settings.oauth_client_id is not None
     # Another authorization server knows no scopes for what is at the Hub.
-    scope_names = _scope_names(settings)
-    scopes = (
-        dict.fromkeys((*settings.required_scopes, *scope_names.values()))
-        if settings.auth == "jwt"
-        else ("openid", "profile", *Scope)
-    )
+    scopes = sign_in_scopes(settings)
     metadata = ProtectedResourceMetadata(
         urls.public,
         urls.public if has_proxy else urls.issuer,
         *scopes,
-        scope_names=scope_names,
+        scope_names=scope_names(settings),
         audience=settings.jwt_audience if settings.auth == "jwt" else None,
     )
     endpoint = McpEndpoint(
@@ -249,7 +250,9 @@ def assemble_app(
         *downloads.ROUTES,
     ]
     issuer_session = httpx2.AsyncClient(verify=shared_ssl_context())
-    routes += _build_sign_in_routes(settings, urls, issuer_session, tuple(scopes))
+    routes += build_sign_in_routes(settings, urls, issuer_session)
+    if settings.hf_oauth_client_id is not None:
+        routes += build_connect_routes(lambda: web.state.connect_pages)
     if settings.metrics_token is not None:
         token = Secret(settings.metrics_token.get_secret_value())
         routes.append(build_metrics_route(metrics, token))
@@ -260,74 +263,18 @@ def assemble_app(
     return web
 
 
-def _build_sign_in_routes(
-    settings: Settings, urls: "_Urls", session: httpx2.AsyncClient, scopes: Sequence[str]
-) -> list[Route]:
-    """Build what clients find at our own origin: a sign-in of ours, or the issuer's metadata."""
-    metadata = IssuerMetadata(session, urls.issuer, settings.oauth_metadata)
-    if settings.oauth_client_id is None:
-        return [build_mirror_route(metadata)]
-    secret = settings.oauth_client_secret
-    resources = settings.token_audiences
-    upstream = UpstreamServer(
-        session,
-        metadata,
-        Application(
-            client_id=settings.oauth_client_id,
-            client_secret=None if secret is None else Secret(secret.get_secret_value()),
-            redirect_url=f"{urls.public}/oauth/callback",
-        ),
-        audience=resources[0] if settings.auth == "jwt" else None,
-    )
-    keys = ProxyKeys(
-        *(
-            SealedTokens(derive_keys(settings, purpose))
-            for purpose in (
-                b"holdfast sign-in client",
-                b"holdfast sign-in request",
-                b"holdfast sign-in grant",
-            )
-        )
-    )
-    proxy = SignInProxy(
-        upstream,
-        keys,
-        public_url=urls.public,
-        scopes=scopes,
-        resources=(*resources, *loopback_aliases(f"{urls.public}/mcp")),
-    )
-    return build_proxy_routes(proxy, {"scopes_supported": scopes})
-
-
-@dataclass(frozen=True, slots=True)
-class _Urls:
-    """The addresses that others compare letter by letter, without a trailing slash."""
-
-    public: str
-    hub: str
-    issuer: str
-    """As the authorization server writes its own name, slash or not."""
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Read the addresses from the settings."""
-        hub = str(settings.hub_url).rstrip("/")
-        issuer = settings.jwt_issuer or hub if settings.auth == "jwt" else hub
-        return cls(str(settings.public_url).rstrip("/"), hub, issuer)
-
-
 @dataclass(frozen=True, slots=True)
 class _OpenedApp:
     """The App, and what a request needs before it reaches the App."""
 
     app: App
-    authenticator: Authenticator
+    sign_in: OpenedSignIn
     rate_limiter: RateLimiter
 
 
 @asynccontextmanager
 async def _open_app(
-    settings: Settings, urls: _Urls, metrics: ServiceMetrics
+    settings: Settings, urls: ServiceUrls, metrics: ServiceMetrics, session: httpx2.AsyncClient
 ) -> AsyncGenerator[_OpenedApp]:
     """Open the connections of the process, and build the App on them."""
     vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
@@ -361,8 +308,16 @@ async def _open_app(
         metrics.watch_pool(database.read_pool_usage)
         hub_accounts = HubAccountClient(hub)
         token_verifier = TokenVerifier(hub_accounts, tenant_database, vault)
-        authenticator = await stack.enter_async_context(
-            _open_authenticator(settings, token_verifier)
+        sign_in = await stack.enter_async_context(
+            open_sign_in(
+                settings,
+                urls,
+                session,
+                token_verifier=token_verifier,
+                hub_accounts=hub_accounts,
+                database=tenant_database,
+                vault=vault,
+            )
         )
         app = App(
             database=tenant_database,
@@ -383,34 +338,7 @@ async def _open_app(
             monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
             tracer=tracer,
         )
-        yield _OpenedApp(app, authenticator, rate_limiter)
-
-
-@asynccontextmanager
-async def _open_authenticator(
-    settings: Settings, token_verifier: TokenVerifier
-) -> AsyncGenerator[Authenticator]:
-    if settings.auth == "huggingface" or settings.jwt_issuer is None:
-        yield HubAuthenticator(token_verifier)
-        return
-    async with open_jwt_verifier(
-        issuer=settings.jwt_issuer,
-        audiences=settings.token_audiences,
-        jwks_url=settings.jwt_jwks_url,
-        leeway=settings.jwt_leeway,
-    ) as jwt_verifier:
-        yield ExternalAuthenticator(
-            jwt_verifier,
-            token_verifier,
-            scope_names=_scope_names(settings),
-            required_scopes=settings.required_scopes,
-        )
-
-
-def _scope_names(settings: Settings) -> dict[Scope, str]:
-    """Return what the authorization server calls each scope that it decides about."""
-    own_names = {scope: str(scope) for scope in ACTING_SCOPES}
-    return own_names | {Scope(scope): name for scope, name in settings.jwt_scopes.items()}
+        yield _OpenedApp(app, sign_in, rate_limiter)
 
 
 async def _log_start(database: TenantDatabase) -> None:

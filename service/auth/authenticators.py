@@ -10,6 +10,7 @@ from schema.accounts.vault import Secret
 from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from service.auth.caller import Caller, Scope, SignIn, SignInLacksScope
+from service.auth.connected_accounts import ConnectedAccounts, HubAuthorityMissing
 from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier
 from service.auth.token_verifier import (
     INVALID_TOKEN_TTL,
@@ -18,16 +19,6 @@ from service.auth.token_verifier import (
     TokenVerifier,
     token_digest,
 )
-
-
-class HubAuthorityMissing(Denied):
-    """The caller is signed in here, but sent no token of the Hub."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "You are signed in, but Holdfast acts at Hugging Face with your own authority there. "
-            "Have your client send your Hugging Face token as well: X-HF-Authorization: Bearer hf_…"
-        )
 
 
 class HubAuthorityRefused(Denied):
@@ -81,7 +72,7 @@ class ExternalAuthenticator:
     """Takes a token of an external authorization server, and a token of the Hub beside it.
 
     The first lets the caller in, the second says whose jobs these are. The caller may do what both
-    tokens allow.
+    tokens allow. Without the second, the account counts that is connected with the sign-in.
     """
 
     def __init__(
@@ -91,6 +82,7 @@ class ExternalAuthenticator:
         *,
         scope_names: Mapping[Scope, str],
         required_scopes: Sequence[str],
+        connected_accounts: ConnectedAccounts | None = None,
     ) -> None:
         """Build the authenticator.
 
@@ -99,11 +91,13 @@ class ExternalAuthenticator:
             token_verifier: verifies the token of the Hub.
             scope_names: what the server calls each scope to launch something.
             required_scopes: scopes of the server without which a token is for nothing here.
+            connected_accounts: None: nobody can connect an account.
         """
         self._jwt_verifier = jwt_verifier
         self._token_verifier = token_verifier
         self._scope_names = scope_names
         self._required_scopes = required_scopes
+        self._connected_accounts = connected_accounts
         self._identities: AsyncCache[ExternalIdentity | HoldfastError] = AsyncCache(
             max_entries=MAX_CACHED_TOKENS
         )
@@ -119,12 +113,7 @@ class ExternalAuthenticator:
             raise identity.with_traceback(None)
         if missing := [each for each in self._required_scopes if each not in identity.scopes]:
             raise SignInLacksScope(identity.issuer, missing)
-        if credentials.hf_authorization is None:
-            raise HubAuthorityMissing
-        try:
-            caller = await self._token_verifier.verify(credentials.hf_authorization)
-        except Unauthenticated as error:
-            raise HubAuthorityRefused(error) from None
+        caller = await self._find_account(identity, credentials.hf_authorization)
         # What is read and written at the Hub, only the token of the Hub allows.
         refused = {
             scope for scope, name in self._scope_names.items() if name not in identity.scopes
@@ -140,8 +129,20 @@ class ExternalAuthenticator:
                 scope_names=self._scope_names,
                 name=identity.name,
                 email=identity.email,
+                is_connected=credentials.hf_authorization is None,
             ),
         )
+
+    async def _find_account(self, identity: ExternalIdentity, hub_token: Secret | None) -> Caller:
+        """Return the caller at the Hub: whose token came with the call, or who is connected."""
+        if hub_token is not None:
+            try:
+                return await self._token_verifier.verify(hub_token)
+            except Unauthenticated as error:
+                raise HubAuthorityRefused(error) from None
+        if self._connected_accounts is None:
+            raise HubAuthorityMissing
+        return await self._connected_accounts.authenticate(identity)
 
     async def _verify(self, token: Secret) -> CacheEntry[ExternalIdentity | HoldfastError]:
         try:

@@ -158,6 +158,8 @@ class SignIn:
     name: str | None = None
     email: str | None = None
     """For display only: the server need not have verified it."""
+    is_connected: bool = False
+    """Whether the call acts with the connected account, and brought no token of the Hub."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """An authorization server, as the one client that the operator has registered there."""
 
 import base64
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from http import HTTPStatus
-from typing import Any, Final, get_args
+from typing import Any, Final, Self, get_args
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx2
@@ -28,6 +30,8 @@ _RETRY_AFTER: Final = timedelta(seconds=5)
 _TIMEOUT_SECONDS: Final = 10.0
 _MAX_ANSWER_BYTES: Final = 256 * 1024
 _MAX_DESCRIPTION_CHARS: Final = 300
+_OUTAGE_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+"""They say nothing about the token that was sent."""
 _TOKEN_ERROR_CODES: Final = frozenset(get_args(TokenErrorCode))
 
 log = structlog.stdlib.get_logger()
@@ -43,11 +47,35 @@ class Application:
     """The only address to which that server sends a person back."""
 
 
+@dataclass(frozen=True)
+class TokenRefused(TokenError):
+    """The server refuses a code or a token."""
+
+    reason: str = ""
+    """Its own word for why; `error` is one that the standard knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProofKey:
+    """A proof key (PKCE): only who has the verifier can redeem the code."""
+
+    verifier: str
+    challenge: str
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Make one for one sign-in."""
+        verifier = secrets.token_urlsafe(48)
+        challenge = base64.urlsafe_b64encode(sha256(verifier.encode()).digest())
+        return cls(verifier, challenge.decode().rstrip("="))
+
+
 class UpstreamMetadata(BaseModel):
-    """The metadata of the server that the proxy uses (RFC 8414)."""
+    """What we use of the metadata of a server (RFC 8414)."""
 
     authorization_endpoint: str
     token_endpoint: str
+    revocation_endpoint: str | None = None
     token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic"]
     authorization_response_iss_parameter_supported: bool = False
 
@@ -133,11 +161,28 @@ class UpstreamServer:
         except ValidationError as error:
             log.warning("sign_in.metadata_incomplete", issuer=self.issuer, why=str(error))
             raise Unavailable(f"The authorization server {self.issuer}") from None
-        for url in (metadata.authorization_endpoint, metadata.token_endpoint):
+        for url in (
+            *(metadata.authorization_endpoint, metadata.token_endpoint),
+            *filter(None, (metadata.revocation_endpoint,)),
+        ):
             if not is_trusted_endpoint(url, self.issuer):
                 log.warning("sign_in.endpoint_insecure", issuer=self.issuer, url=url)
                 raise Unavailable(f"The authorization server {self.issuer}")
         return metadata
+
+    async def is_own_answer(self, issuer: str | None) -> bool:
+        """Say whether an answer in a browser is of this server, and not of another (RFC 9207).
+
+        Args:
+            issuer: the parameter `iss` of the answer.
+        """
+        if issuer is not None:
+            return issuer == self.issuer
+        try:
+            metadata = await self.fetch_metadata()
+        except Unavailable:
+            return False
+        return not metadata.authorization_response_iss_parameter_supported
 
     async def build_authorization_url(
         self, *, state: str, code_challenge: str, scopes: Sequence[str], resource: str | None
@@ -165,7 +210,7 @@ class UpstreamServer:
         """Exchange an authorization code.
 
         Raises:
-            TokenError: the server refuses it.
+            TokenRefused: the server refuses it.
             Unavailable: the server does not answer.
         """
         return await self._request_token(
@@ -184,7 +229,7 @@ class UpstreamServer:
         """Exchange a refresh token.
 
         Raises:
-            TokenError: the server refuses it.
+            TokenRefused: the server refuses it.
             Unavailable: the server does not answer.
         """
         scope = {"scope": " ".join(scopes)} if scopes else {}
@@ -197,18 +242,39 @@ class UpstreamServer:
             }
         )
 
+    async def revoke_token(self, token: Secret) -> bool:
+        """Revoke a refresh token, and what came of it (RFC 7009).
+
+        Returns:
+            Whether the server has done so; many, such as the Hub, have no such endpoint.
+        """
+        try:
+            metadata = await self.fetch_metadata()
+            if metadata.revocation_endpoint is None:
+                return False
+            form = {"token": token.reveal(), "token_type_hint": "refresh_token"}
+            status, _ = await self._post(metadata, metadata.revocation_endpoint, form)
+        except Unavailable:
+            return False
+        return status == HTTPStatus.OK
+
     def _target(self, resource: str | None) -> dict[str, str]:
         target = {"resource": resource, "audience": self._audience}
         return {name: value for name, value in target.items() if value is not None}
 
     async def _request_token(self, form: dict[str, str]) -> OAuthToken:
         metadata = await self.fetch_metadata()
+        return self._read_token(*await self._post(metadata, metadata.token_endpoint, form))
+
+    async def _post(
+        self, metadata: UpstreamMetadata, url: str, form: dict[str, str]
+    ) -> tuple[int, bytes]:
         headers, identification = self._identify(metadata)
         body = bytearray()
         try:
             async with self._session.stream(
                 "POST",
-                metadata.token_endpoint,
+                url,
                 data=form | identification,
                 headers={"accept": "application/json", "accept-encoding": "identity", **headers},
                 timeout=_TIMEOUT_SECONDS,
@@ -223,7 +289,7 @@ class UpstreamServer:
             raise Unavailable(
                 f"The authorization server {self.issuer}", retry_after=_RETRY_AFTER
             ) from None
-        return self._read_token(response.status_code, bytes(body[:_MAX_ANSWER_BYTES]))
+        return response.status_code, bytes(body[:_MAX_ANSWER_BYTES])
 
     def _identify(self, metadata: UpstreamMetadata) -> tuple[dict[str, str], dict[str, str]]:
         """Return the headers and the form fields that say which application this is."""
@@ -246,7 +312,8 @@ class UpstreamServer:
             answer = _ErrorAnswer.model_validate_json(body)
         except ValidationError:
             answer = _ErrorAnswer()
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or not answer.error:
+        is_outage = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _OUTAGE_STATUSES
+        if is_outage or not answer.error:
             log.warning("sign_in.token_endpoint_failed", status=status)
             raise Unavailable(f"The authorization server {self.issuer}", retry_after=_RETRY_AFTER)
         log.warning("sign_in.token_refused", issuer=self.issuer, error=answer.error[:100])
@@ -254,4 +321,5 @@ class UpstreamServer:
         if answer.error == "invalid_client":
             raise Unavailable(f"The authorization server {self.issuer}")
         code: Any = answer.error if answer.error in _TOKEN_ERROR_CODES else "invalid_grant"
-        raise TokenError(code, answer.error_description[:_MAX_DESCRIPTION_CHARS] or None)
+        description = answer.error_description[:_MAX_DESCRIPTION_CHARS] or None
+        raise TokenRefused(code, description, answer.error)

@@ -70,6 +70,7 @@ async def run_checks(stack_environment: Mapping[str, str] | None = None) -> list
         await check_redis(settings),
         await check_hub(settings),
         *([] if settings.auth == "huggingface" else [await check_issuer(settings)]),
+        *([] if settings.hf_oauth_client_id is None else [await check_connecting(settings)]),
         *([] if stack_environment is None else [await _check_service(settings)]),
     ]
 
@@ -217,6 +218,27 @@ async def check_issuer(settings: Settings) -> Finding:
         message=message,
         remedy="Have it publish a key for signatures: RSA of 2048 bits, P-256, P-384, P-521 or "
         "Ed25519.",
+    )
+
+
+async def check_connecting(settings: Settings) -> Finding:
+    """Look whether people can be sent to the Hub to connect their account."""
+    hub, public = (str(url).rstrip("/") for url in (settings.hub_url, settings.public_url))
+    try:
+        async with httpx2.AsyncClient(verify=shared_ssl_context()) as client:
+            await IssuerMetadataClient(client, hub, None).fetch_metadata()
+    except IssuerMetadataError as error:
+        return Finding(
+            "connecting",
+            is_ok=False,
+            message=f"nobody can connect an account: {error}",
+            remedy="Is HOLDFAST_HUB_URL right?",
+        )
+    return Finding(
+        "connecting",
+        is_ok=True,
+        message=f"people connect at {public}/connect; {hub} has to send them back to "
+        f"{public}/connect/hugging-face, {settings.jwt_issuer} to {public}/connect/sign-in",
     )
 
 

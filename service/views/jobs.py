@@ -334,6 +334,8 @@ class SignInView(View):
     audience: Detail[str]
     name: Detail[str | None]
     email: Detail[str | None]
+    is_connected: Detail[bool]
+    """Whether the call acts with the connected account, and brought no token of the Hub."""
 
 
 class ZeroGpuView(View):

@@ -6,13 +6,10 @@ and the code and the refresh token of that server inside of ours. Each is bound 
 got it, and a code of ours is worth as much as the one inside: the server redeems it once.
 """
 
-import base64
-import secrets
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlencode
 
 from mcp.server.auth.provider import (
@@ -25,10 +22,11 @@ from mcp.server.auth.provider import (
     RegistrationError,
 )
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
-from pydantic import AnyUrl, BaseModel, ValidationError
+from pydantic import AnyUrl, BaseModel
 
 from schema.common.http import is_secure_url
-from service.auth.upstream import UpstreamServer
+from service.auth.upstream import ProofKey, UpstreamServer
+from service.runtime.sealed_models import seal_model, unseal_model
 from service.runtime.sealed_tokens import SealedTokens
 
 SIGN_IN_LIFETIME: Final = timedelta(minutes=10)
@@ -42,8 +40,6 @@ _MAX_URI_CHARS: Final = 500
 _MAX_NAME_CHARS: Final = 100
 _APP_SCHEMES: Final = ("cursor://",)
 """The beginnings of addresses that open a program on the person's machine."""
-
-Sealed = TypeVar("Sealed", bound=BaseModel)
 
 
 class ProxyKeys:
@@ -129,7 +125,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         self._resources = resources
 
     async def get_client(self, client_id: str) -> OAuthClientInformationFull | None:
-        client = _unseal(self._keys.clients, client_id, OAuthClientInformationFull)
+        client = unseal_model(self._keys.clients, client_id, OAuthClientInformationFull)
         return None if client is None else client.model_copy(update={"client_id": client_id})
 
     async def register_client(self, client_info: OAuthClientInformationFull) -> None:
@@ -148,7 +144,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
             scope=" ".join(self._scopes),
         )
         client_info.scope = stored.scope
-        client_info.client_id = _seal(self._keys.clients, stored, _CLIENT_LIFETIME)
+        client_info.client_id = seal_model(self._keys.clients, stored, _CLIENT_LIFETIME)
 
     async def authorize(
         self, client: OAuthClientInformationFull, params: AuthorizationParams
@@ -167,12 +163,12 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
             scopes=params.scopes or self._scopes,
             resource=params.resource or self._resources[0],
         )
-        sealed = _seal(self._keys.sign_ins, request, SIGN_IN_LIFETIME)
+        sealed = seal_model(self._keys.sign_ins, request, SIGN_IN_LIFETIME)
         return f"{self.public_url}/oauth/consent?{urlencode({'request': sealed})}"
 
     def open_request(self, sealed: str) -> SignInRequest | None:
         """Return the request on a page of ours; None if it is forged or too old."""
-        return _unseal(self._keys.sign_ins, sealed, SignInRequest)
+        return unseal_model(self._keys.sign_ins, sealed, SignInRequest)
 
     async def send_upstream(self, request: SignInRequest, browser_digest: str) -> str:
         """Return where a person who has agreed signs in.
@@ -180,30 +176,29 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         Raises:
             Unavailable: the authorization server does not answer.
         """
-        verifier = secrets.token_urlsafe(48)
-        state = SignInState(request=request, verifier=verifier, browser_digest=browser_digest)
-        challenge = base64.urlsafe_b64encode(sha256(verifier.encode()).digest())
+        proof = ProofKey.generate()
+        state = SignInState(request=request, verifier=proof.verifier, browser_digest=browser_digest)
         return await self.upstream.build_authorization_url(
-            state=_seal(self._keys.sign_ins, state, SIGN_IN_LIFETIME),
-            code_challenge=challenge.decode().rstrip("="),
+            state=seal_model(self._keys.sign_ins, state, SIGN_IN_LIFETIME),
+            code_challenge=proof.challenge,
             scopes=request.scopes,
             resource=request.resource,
         )
 
     def open_state(self, sealed: str) -> SignInState | None:
         """Return the state that came back; None if it is forged or too old."""
-        return _unseal(self._keys.sign_ins, sealed, SignInState)
+        return unseal_model(self._keys.sign_ins, sealed, SignInState)
 
     def issue_code(self, state: SignInState, code: str) -> str:
         """Return a code of ours with a code of the authorization server in it."""
         sealed = _SealedCode(request=state.request, code=code, verifier=state.verifier)
-        return _seal(self._keys.grants, sealed, _CODE_LIFETIME)
+        return seal_model(self._keys.grants, sealed, _CODE_LIFETIME)
 
     async def load_authorization_code(
         self, client: OAuthClientInformationFull, authorization_code: str
     ) -> ProxyCode | None:
         del client  # the handler compares it with the client of the code
-        sealed = _unseal(self._keys.grants, authorization_code, _SealedCode)
+        sealed = unseal_model(self._keys.grants, authorization_code, _SealedCode)
         if sealed is None:
             return None
         request = sealed.request
@@ -233,7 +228,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         self, client: OAuthClientInformationFull, refresh_token: str
     ) -> ProxyRefreshToken | None:
         del client  # the handler compares it with the client of the token
-        sealed = _unseal(self._keys.grants, refresh_token, _SealedRefreshToken)
+        sealed = unseal_model(self._keys.grants, refresh_token, _SealedRefreshToken)
         return None if sealed is None else ProxyRefreshToken(**sealed.model_dump())
 
     async def exchange_refresh_token(
@@ -272,7 +267,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
             resource=resource,
         )
         return tokens.model_copy(
-            update={"refresh_token": _seal(self._keys.grants, sealed, _REFRESH_LIFETIME)}
+            update={"refresh_token": seal_model(self._keys.grants, sealed, _REFRESH_LIFETIME)}
         )
 
 
@@ -284,21 +279,3 @@ def _may_be_redirected_to(uri: AnyUrl) -> bool:
 
 def _printable(name: str | None) -> str:
     return "".join(filter(str.isprintable, name or "")).strip()[:_MAX_NAME_CHARS]
-
-
-def _seal(tokens: SealedTokens, content: BaseModel, lifetime: timedelta) -> str:
-    # The name of the class keeps two kinds under the same keys apart. What has no default is sealed
-    # also where it is None: without it, nothing could be read back.
-    payload = f"{type(content).__name__}\n{content.model_dump_json(exclude_defaults=True)}"
-    return tokens.seal(payload.encode(), expires_at=time.time() + lifetime.total_seconds())
-
-
-def _unseal(tokens: SealedTokens, sealed: str, kind: type[Sealed]) -> Sealed | None:
-    payload = tokens.unseal(sealed, now=time.time())
-    name, _, content = (payload or b"").partition(b"\n")
-    if name.decode(errors="replace") != kind.__name__:
-        return None
-    try:
-        return kind.model_validate_json(content)
-    except ValidationError:
-        return None  # of a release that sealed it in another form

@@ -49,9 +49,20 @@ _EXTERNAL_ADVICE: Final = (
     "https://huggingface.co/settings/tokens, because the work runs in that account."
 )
 
+_CONNECT_ADVICE: Final = (
+    "Any other client sends the header Authorization: Bearer …, with a token of {issuer}. The work "
+    "runs in the person's own account at Hugging Face. They connect it once, in a browser: "
+    "{public_url}/connect. A client that sends X-HF-Authorization: Bearer hf_… needs no such "
+    "account."
+)
+
 
 def build_help_page(
-    public_url: str, *, external_issuer: str | None, public_tools: Collection[str]
+    public_url: str,
+    *,
+    external_issuer: str | None,
+    public_tools: Collection[str],
+    can_connect: bool = False,
 ) -> str:
     """Write the page.
 
@@ -59,13 +70,16 @@ def build_help_page(
         public_url: the address of the service, without a trailing slash.
         external_issuer: who signs people in, if not Hugging Face.
         public_tools: the names of the tools that need nobody.
+        can_connect: whether people can connect their account at Hugging Face.
     """
-    external = external_issuer is not None
+    advice = _HUB_ADVICE
+    if external_issuer is not None:
+        advice = _CONNECT_ADVICE if can_connect else _EXTERNAL_ADVICE
     return _PAGE.format(
         public_tools=" and ".join(public_tools) or "none of them",
         endpoint=f"{public_url}/mcp",
         toolsets_advice=describe_toolsets(),
-        token_advice=_EXTERNAL_ADVICE.format(issuer=external_issuer) if external else _HUB_ADVICE,
+        token_advice=advice.format(issuer=external_issuer, public_url=public_url),
         scopes="\n".join(f"  {scope}: to {use}" for scope, use in _SCOPE_USES.items()),
     )
 

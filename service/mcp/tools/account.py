@@ -108,6 +108,7 @@ def _show_sign_in(caller: Caller) -> SignInView | None:
         audience=sign_in.audience,
         name=printable_name(sign_in.name or ""),
         email=printable_name(sign_in.email or ""),
+        is_connected=sign_in.is_connected,
     )
 
 
@@ -121,6 +122,8 @@ def _describe_account(view: AccountView) -> Iterator[str]:
             f"Signed in at {view.sign_in.issuer} as {person} (sub {view.sign_in.subject}), for "
             f"{view.sign_in.audience}."
         )
+        if view.sign_in.is_connected:
+            yield "This Hugging Face account is connected with that sign-in."
     if view.token_expires_at is not None:
         yield f"The token expires at {view.token_expires_at:%Y-%m-%d %H:%M} UTC."
     if view.hold is not None:

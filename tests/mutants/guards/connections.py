@@ -2,9 +2,18 @@
 
 from typing import Final
 
+from schema import settings
 from schema.accounts import connections
+from service.auth import authenticators, connected_accounts, upstream
+from service.http import pages
+from service.http.connect import routes as connect_routes
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.accounts import test_connections
+from tests.service.auth.connect import (
+    test_attacks_on_connecting,
+    test_connected_accounts,
+    test_connecting,
+)
 
 CONNECTION_GUARDS: Final = (
     *mutants_in_file(
@@ -62,6 +71,127 @@ CONNECTION_GUARDS: Final = (
         seen_connection_is_disconnected=(
             "   AND connection_id = $2\nRETURNING sign_in_id",
             "   AND $2::uuid IS NOT NULL\nRETURNING sign_in_id",
+        ),
+    ),
+    *mutants_in_file(
+        connected_accounts,
+        test_connected_accounts,
+        confirmed_account_acts=("if caller.subject_id != connection.subject_id:", "if False:"),
+        only_invalid_grant_ends_a_connection=('if error.reason != "invalid_grant":', "if False:"),
+        refresh_needs_the_lease=("if await self._lease(expired):", "if True:"),
+        refresh_outlives_its_caller=("CancelScope(shield=True)", "CancelScope(shield=False)"),
+        fresh_tokens_are_not_refreshed=("if connection.is_fresh:", "if not connection:"),
+        outage_gives_the_lease_back=(
+            "        except Unavailable:\n            await self._release(connection)\n",
+            "        except Unavailable:\n",
+        ),
+    ),
+    *mutants_in_file(
+        upstream,
+        test_connected_accounts,
+        outage_refuses_no_token=(
+            "if is_outage or not answer.error:",
+            "if not answer.error:",
+        ),
+    ),
+    *mutants_in_file(
+        upstream,
+        test_attacks_on_connecting,
+        proof_key_is_of_one_sign_in=("verifier = secrets.token_urlsafe(48)", 'verifier = "v" * 64'),
+        other_issuer_is_no_answer=("return issuer == self.issuer", "return True"),
+        promised_issuer_is_missed=(
+            "return not metadata.authorization_response_iss_parameter_supported",
+            "return True",
+        ),
+    ),
+    *mutants_in_file(
+        pages,
+        test_attacks_on_connecting,
+        cookie_of_another_browser_differs=(
+            "return bool(value) and hmac.compare_digest(digest, digest_cookie(value))",
+            "return bool(value)",
+        ),
+        flow_needs_its_cookie=(
+            "return bool(value) and hmac.compare_digest(digest, digest_cookie(value))",
+            "return not value or hmac.compare_digest(digest, digest_cookie(value))",
+        ),
+    ),
+    *mutants_in_file(
+        connect_routes,
+        test_attacks_on_connecting,
+        nobody_else_begins=(
+            '        self._require_browser(request, digest_cookie(str(form.get("browser", ""))))\n',
+            "",
+        ),
+        sign_in_ends_where_it_began=(
+            (
+                "        self._require_browser(request, step.browser_digest)\n"
+                "        if not await self._flow.is_sign_in_answer"
+            ),
+            "        if not await self._flow.is_sign_in_answer",
+        ),
+        consent_ends_where_it_began=(
+            (
+                "        self._require_browser(request, step.browser_digest)\n"
+                "        if not await self._flow.is_hub_answer"
+            ),
+            "        if not await self._flow.is_hub_answer",
+        ),
+        confirmation_is_of_its_browser=(
+            (
+                "        self._require_browser(request, confirmed.browser_digest)\n"
+                '        if form.get("decision") != "allow":\n'
+                '            return self._end("Not connected"'
+            ),
+            (
+                '        if form.get("decision") != "allow":\n'
+                '            return self._end("Not connected"'
+            ),
+        ),
+        disconnect_is_of_its_browser=(
+            (
+                "        self._require_browser(request, confirmed.browser_digest)\n"
+                '        if form.get("decision") != "allow":\n'
+                '            return self._end("Still connected"'
+            ),
+            (
+                '        if form.get("decision") != "allow":\n'
+                '            return self._end("Still connected"'
+            ),
+        ),
+        sign_in_answer_is_of_its_server=(
+            'if not await self._flow.is_sign_in_answer(parameters.get("iss")):',
+            "if not step:",
+        ),
+        hub_answer_is_of_the_hub=(
+            'if not await self._flow.is_hub_answer(parameters.get("iss")):',
+            "if not step:",
+        ),
+        confirmation_counts_once=("        self._cookie.clear(page)\n", ""),
+    ),
+    *mutants_in_file(
+        connect_routes,
+        test_connecting,
+        steps_are_counted_by_address=(
+            "return limit_page(endpoint)",
+            "return limit_page.__globals__['limit_body'](endpoint)",
+        ),
+        name_of_a_sign_in_is_no_markup=("label=escape(account.label)", "label=account.label"),
+    ),
+    *mutants_in_file(
+        authenticators,
+        test_connecting,
+        token_of_the_call_wins=(
+            "if hub_token is not None:",
+            "if hub_token is not None and self._connected_accounts is None:",
+        ),
+    ),
+    *mutants_in_file(
+        settings,
+        test_connecting,
+        connecting_needs_a_sign_in=(
+            "if self.hf_oauth_client_id is not None and not needs:",
+            "if not self:",
         ),
     ),
 )

@@ -15,7 +15,7 @@ from service.mcp import tool as mcp_tool
 from service.mcp.catalog import visibility
 from service.mcp.tools import account
 from service.runtime import context as runtime_context
-from service.runtime import toolsets
+from service.runtime import sealed_models, toolsets
 from service.schedules import actions as schedule_actions
 from service.views import job_kinds
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
@@ -334,10 +334,14 @@ IDENTITY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
+        sealed_models,
+        test_attacks_on_sign_in,
+        what_is_sealed_can_be_read_back=("exclude_defaults=True", "exclude_none=True"),
+    ),
+    *mutants_in_file(
         proxy_provider,
         test_attacks_on_sign_in,
         addresses_to_come_back_to_are_safe=("(is_secure_url(text) or", "(text or"),
-        what_is_sealed_can_be_read_back=("exclude_defaults=True", "exclude_none=True"),
         a_resource_of_others_is_not_asked_for=(
             "params.resource is not None and params.resource not in self._resources",
             "False",
@@ -352,11 +356,11 @@ IDENTITY_GUARDS: Final = (
             "if opened is None:",
         ),
         another_browser_cannot_finish=(
-            "if state is None or not hmac.compare_digest(state.browser_digest, _digest(browser)):",
+            "if state is None or not self._cookie.is_from(request, state.browser_digest):",
             "if state is None:",
         ),
         another_server_cannot_answer=(
-            'if not await self._is_from_upstream(parameters.get("iss")):',
+            'if not await self._proxy.upstream.is_own_answer(parameters.get("iss")):',
             "if False:",
         ),
         a_name_is_no_markup=("name=escape(opened.client_name)", "name=opened.client_name"),

@@ -309,6 +309,7 @@ async def test_whoami_names_the_sign_in(
         "audience": AUDIENCE,
         "name": "AdaLovelace",
         "email": "ada@id.example",
+        "is_connected": False,
     }
     assert f"Signed in at {authorization_server.issuer} as AdaLovelace" in response.text
 

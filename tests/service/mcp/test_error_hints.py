@@ -25,7 +25,7 @@ from schema.common.errors import (
     Unavailable,
     WorkspaceArchived,
 )
-from service.auth.authenticators import HubAuthorityMissing, HubAuthorityRefused
+from service.auth.authenticators import HubAuthorityRefused
 from service.auth.caller import (
     InsufficientScope,
     LaunchDenied,
@@ -34,6 +34,7 @@ from service.auth.caller import (
     SignInLacksScope,
     TokenKind,
 )
+from service.auth.connected_accounts import ConnectionLost, HubAuthorityMissing
 from service.jobs.approval import ApprovalQuestion
 from service.jobs.retries import RetryRefused
 from service.mcp.confirmation import Declined, NeedsConfirmation
@@ -73,7 +74,8 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     InsufficientScope(Scope.JOBS, TokenKind.READ),
     NamespaceDenied("org", "ada", TokenKind.OAUTH),
     LaunchDenied("ada", "no."),
-    HubAuthorityMissing(),
+    HubAuthorityMissing("https://holdfast.example/connect"),
+    ConnectionLost("https://holdfast.example/connect"),
     ToolNotChosen("launch_job"),
     HubAuthorityRefused(Unauthenticated("Sign in again.")),
     SignInLacksScope("https://id.example", ["mcp:write"]),
@@ -85,7 +87,7 @@ NEVER_SHOWN: Final = {
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
     "SignInRateLimited",
     *("OtherVaultKey", "WrongVaultKey", "BackupRefused"),
-    *("ExportRefused", "ForgetRefused"),
+    *("ExportRefused", "ForgetRefused", "ConnectRefused"),
 }
 """An abstract one, two of workers, one of pages, and those that end a process or a command, or let
 none begin.

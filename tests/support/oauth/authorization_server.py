@@ -44,6 +44,8 @@ class SignInEndpoints:
     def __init__(self) -> None:
         self.clients: dict[str, list[str]] = {}
         self.codes: dict[str, dict[str, str]] = {}
+        self.claims: dict[str, Any] = {}
+        """Of who signs in, besides the usual ones or instead."""
 
     def metadata(self, url: str) -> dict[str, Any]:
         """Say where all that is."""
@@ -80,7 +82,7 @@ class SignInEndpoints:
             proof = _base64url(sha256(form["code_verifier"].encode()).digest())
             assert parameters["code_challenge"] == proof
             claims |= {"aud": parameters["resource"], "scope": parameters["scope"]}
-        token = server.issue_token(**claims)
+        token = server.issue_token(**claims | self.claims)
         return JSONResponse({"access_token": token.reveal(), "token_type": "Bearer"})
 
 
