@@ -31,12 +31,14 @@ def packages() -> Path:
     """Where the programs are; they are installed first, from the network."""
     names = ("package.json", "package-lock.json", ".npmrc")
     sources = {name: (hosts.FOLDER / name).read_bytes() for name in names}
+    node = node_packages.find_program("node")
+    npm = Path(node).parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
     with node_packages.cached_folder(*sources.values()) as (place, ready):
         if not ready:
             for name, content in sources.items():
                 (place / name).write_bytes(content)
             done = subprocess.run(
-                [node_packages.find_program("npm"), "ci", "--ignore-scripts", "--no-audit"],
+                [node, str(npm), "ci", "--ignore-scripts", "--no-audit"],
                 cwd=place,
                 env=node_packages.make_environment(),
                 capture_output=True,
@@ -64,14 +66,13 @@ def run(
     arguments: Sequence[str],
     home: Path,
     variables: Mapping[str, str] | None = None,
-    sent: str = "",
 ) -> str:
-    """Run a program of Node.js; return what it printed."""
+    """Run a program of Node.js; return what it printed, and then its errors."""
     done = subprocess.run(
         [node_packages.find_program("node"), str(script), *arguments],
         cwd=home,
         env=node_packages.make_environment({"HOME": str(home), **QUIET, **(variables or {})}),
-        input=sent,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=RUN_TIMEOUT_SECONDS,
@@ -112,7 +113,9 @@ def test_codex_lists_the_tools(alice: McpCaller, packages: Path, home: Path) -> 
     name, token = shlex.split(export)[1].split("=", 1)
     codex = find_script(packages, "@openai/codex", "codex")
 
-    described = json.loads(run(codex, ["mcp", "get", "holdfast", "--json"], home))
+    printed = run(codex, ["mcp", "get", "holdfast", "--json"], home)
+    # Behind the object comes what it warns of.
+    described, _ = json.JSONDecoder().raw_decode(printed)
     assert described["transport"]["url"] == alice.connection.endpoint
     assert described["transport"]["bearer_token_env_var"] == name
 
