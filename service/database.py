@@ -18,7 +18,7 @@ from schema.accounts.vault import Vault
 from schema.accounts.vault_keys import OtherVaultKey, compare_vault_keys, describe_missing_keys
 from schema.common.errors import HoldfastError, Unavailable
 from schema.db import revisions
-from schema.db.database import Database, Transaction
+from schema.db.database import CommitListener, Database, Transaction
 from schema.db.revisions import WrongRevision
 
 _CHECK_INTERVAL: Final = timedelta(seconds=10)
@@ -77,7 +77,9 @@ class TenantDatabase:
         async with self.transaction() as tx:
             yield tx, await act_as_subject(tx, subject_id)
 
-    async def commit_statement(self, query: str, *args: object) -> Mapping[str, Any] | None:
+    async def commit_statement(
+        self, query: str, *args: object, on_commit: CommitListener | None = None
+    ) -> Mapping[str, Any] | None:
         """Run and commit a statement that acts for a subject by itself; see `Database`.
 
         Raises:
@@ -89,7 +91,7 @@ class TenantDatabase:
                 pass  # it checks
         row: Mapping[str, Any] | None = None
         with anyio.CancelScope(shield=True):
-            row = await self._database.commit_statement(query, *args)
+            row = await self._database.commit_statement(query, *args, on_commit=on_commit)
         return row  # noqa: RET504  # to mypy, the scope may suppress what is raised
 
     async def read_revision(self) -> str:

@@ -58,12 +58,14 @@ class LoopEvents:
 
 @dataclass(slots=True)
 class WorkerActivity:
-    """What a worker is doing, for its metrics."""
+    """What a worker is doing, for its loops and its metrics."""
 
     held_slots: defaultdict[str, Counter[str]] = field(
         default_factory=lambda: defaultdict(Counter[str])
     )
     """How many slots of a kind each subject holds."""
+    woken_kinds: set[str] = field(default_factory=set[str])
+    """Of the jobs that wake-ups were for, since the last claim."""
     lapses: Counter[str] = field(default_factory=Counter[str])
     """Runs that it took over from others, by kind."""
     swept_at: float = field(default_factory=time.time)

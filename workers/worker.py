@@ -115,10 +115,8 @@ async def wake(ctx: dict[Any, Any], job_id: str) -> None:
 
 
 async def receive_wakeups(worker: Worker) -> None:
-    """Wake the loops as soon as a wake-up is sent."""
-    await wakeups.receive_wakeups(
-        str(worker.settings.redis_url), partial(engine.wake_loops, worker)
-    )
+    """Wake the loop that a wake-up is for, as soon as it is sent."""
+    await wakeups.receive_wakeups(str(worker.settings.redis_url), partial(engine.wake_loop, worker))
 
 
 def arq_settings(settings: Settings, worker: Worker | None = None) -> dict[str, Any]:

@@ -123,10 +123,16 @@ class Transaction(Protocol):
         ...
 
 
+CommitListener = Callable[[], object]
+"""Called when a statement is committed that has a row, though perhaps not on disk yet."""
+
+
 class StatementCommitter(Protocol):
     """What a statement needs that is a transaction of its own."""
 
-    async def commit_statement(self, query: str, *args: object) -> Mapping[str, Any] | None:
+    async def commit_statement(
+        self, query: str, *args: object, on_commit: CommitListener | None = None
+    ) -> Mapping[str, Any] | None:
         """Run and commit a statement, and return its first row; see `Database`."""
         ...
 
@@ -241,11 +247,20 @@ class Database:
             raise
         self._publish(changes)
 
-    async def commit_statement(self, query: str, *args: object) -> Mapping[str, Any] | None:
+    async def commit_statement(
+        self, query: str, *args: object, on_commit: CommitListener | None = None
+    ) -> Mapping[str, Any] | None:
         """Run one statement that is a transaction of its own, and return its first row.
 
         The server commits it before it answers: its locks never wait for this process, nor for
         the disk if it evaluates `COMMIT_WITHOUT_DISK_SQL`. The answer waits for the disk.
+
+        Args:
+            query: the statement.
+            args: its parameters.
+            on_commit: called before the wait for the disk, if there is a row. So a crash of the
+                server may take back what it tells; whoever acts on it reads the database first, in
+                a transaction, and that waits for the disk.
 
         Returns:
             None if there is no row, or the statement has undone itself.
@@ -254,16 +269,19 @@ class Database:
             Unavailable: the server cannot be reached, or ended the statement; nothing was done.
             InDoubt: it went away meanwhile.
         """
+        row: Mapping[str, Any] | None = None
         if self._is_pooled or not self._is_wall_seen:
             try:
                 async with self.transaction() as tx:
-                    return await tx.fetchrow(query, *args)
+                    row = await tx.fetchrow(query, *args)
             except asyncpg.PostgresError as error:
                 if error.sqlstate == _UNDONE_SQLSTATE:
                     return None
                 raise
+            if row is not None and on_commit is not None:
+                on_commit()
+            return row
         changes = _JobChanges()
-        row: Mapping[str, Any] | None = None
         is_sent = is_committed = False
         try:
             async with self._acquire() as connection:
@@ -271,6 +289,8 @@ class Database:
                     is_sent = True
                     row = cast("Mapping[str, Any] | None", await connection.fetchrow(query, *args))
                     is_committed = True
+                    if row is not None and on_commit is not None:
+                        on_commit()
                     await connection.execute(_WAIT_FOR_DISK)
         except _UNAVAILABLE_ERRORS as error:
             self.causes.report(error)

@@ -30,7 +30,12 @@ from schema.common.errors import (
     Unavailable,
     WorkspaceArchived,
 )
-from schema.db.database import COMMIT_WITHOUT_DISK_SQL, StatementCommitter, Transaction
+from schema.db.database import (
+    COMMIT_WITHOUT_DISK_SQL,
+    CommitListener,
+    StatementCommitter,
+    Transaction,
+)
 from schema.db.sql import parse_statement
 from schema.db.storable import refuse_oversized_spec
 from schema.jobs.dependencies import DependencyCondition
@@ -304,7 +309,10 @@ async def submit_job(tx: Transaction, **submission: Unpack[Submission]) -> Submi
 
 
 async def commit_job(
-    database: StatementCommitter, acting_subject_id: str, **submission: Unpack[Submission]
+    database: StatementCommitter,
+    acting_subject_id: str,
+    on_commit: CommitListener | None = None,
+    **submission: Unpack[Submission],
 ) -> SubmittedJob | None:
     """Put a job in the queue and commit it in one statement.
 
@@ -314,6 +322,9 @@ async def commit_job(
     Args:
         database: commits it.
         acting_subject_id: whose rows it may see.
+        on_commit: called when the job is committed, before it is on disk: a wake-up may be sent by
+            then, because a worker sends nothing before its claim is on disk, and the job with it.
+        submission: what is submitted.
 
     Returns:
         The job; or None, and nothing was done: it exists already, or is refused, or its subject
@@ -326,7 +337,7 @@ async def commit_job(
     """
     parameters = _bind_submission(submission, acting_subject_id=acting_subject_id)
     with refuse_oversized_spec(_SPEC_SIZE_CONSTRAINT, consequence="nothing was launched"):
-        row = await database.commit_statement(*_SUBMIT_JOB.bind(**parameters))
+        row = await database.commit_statement(*_SUBMIT_JOB.bind(**parameters), on_commit=on_commit)
     return None if row is None else SubmittedJob.from_row(row)
 
 

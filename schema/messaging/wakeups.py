@@ -5,9 +5,11 @@ wake-up was lost. Only this module and the worker's two roots know arq, which is
 
 arq looks for messages twice a second. So that no job waits for that, each message comes with an
 entry in a list, on which the workers are blocked. Redis hands it to the one that has waited
-longest, which looks at once.
+longest, which looks at once. The entry says where to look first: it is the kind of the job to be
+claimed, or `_RUN_ENTRY` for a run that has to be stopped.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -43,6 +45,8 @@ _RETRY_AFTER: Final = timedelta(seconds=1)
 _WAKEUP_TTL: Final = timedelta(minutes=1)
 """How long a wake-up is kept; the sweep comes long before."""
 
+_RUN_ENTRY: Final = "-"
+"""No kind: those are words."""
 _MAX_LIST_LENGTH: Final = 64
 """How many entries of the list are kept: no more workers have to be woken at a time."""
 _BLOCK_SECONDS: Final = 10
@@ -114,22 +118,39 @@ class WakeupSender:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._sending = set[asyncio.Task[None]]()
         # A refused connection costs nothing, so the next caller may try again at once.
         self._breaker = RedisCircuitBreaker(
             timeout=SEND_TIMEOUT, retry_after=_RETRY_AFTER, opening_errors=(TimeoutError,)
         )
 
-    async def send(self, job_id: str) -> None:
-        """Make a worker look at a job."""
+    def start_sending(self, job_id: str, kind: str | None = None) -> None:
+        """Send a wake-up beside whatever the caller does next; see `send`."""
+        task = asyncio.create_task(self.send(job_id, kind))
+        self._sending.add(task)  # the event loop itself holds no task that is under way
+        task.add_done_callback(self._sending.discard)
+
+    async def finish_sending(self) -> None:
+        """Wait for the wake-ups that are under way; each takes no longer than `SEND_TIMEOUT`."""
+        if self._sending:
+            await asyncio.wait(self._sending)
+
+    async def send(self, job_id: str, kind: str | None = None) -> None:
+        """Make a worker look at a job.
+
+        Args:
+            job_id: its handle, for those who read logs.
+            kind: of the job, if it is to be claimed; None: a run of it is to be stopped.
+        """
         try:
             with start_child_span(f"send {WAKE_TASK}", "producer", attributes=_SPAN_ATTRIBUTES):
-                await self._breaker.call(lambda: self._enqueue(job_id))
+                await self._breaker.call(lambda: self._enqueue(job_id, kind))
         except CircuitOpen:
             pass
         except (RedisError, OSError) as error:
             log.warning("wake.lost", job=job_id, error=type(error).__name__)
 
-    async def _enqueue(self, job_id: str) -> None:
+    async def _enqueue(self, job_id: str, kind: str | None) -> None:
         """Write a message as arq's `enqueue_job` does, but without a WATCH.
 
         The name of the message is new, so there is nothing to watch. And a pipeline that is
@@ -144,7 +165,7 @@ class WakeupSender:
             pipe.zremrangebyscore(queue_name(), "-inf", now_ms - ttl_ms)
             pipe.psetex(f"{job_key_prefix}{name}", ttl_ms, message)
             pipe.zadd(queue_name(), {name: now_ms})
-            pipe.rpush(list_name(), name)
+            pipe.rpush(list_name(), kind or _RUN_ENTRY)
             pipe.ltrim(list_name(), -_MAX_LIST_LENGTH, -1)
             pipe.pexpire(list_name(), ttl_ms)
             await pipe.execute()
@@ -163,13 +184,19 @@ class WakeupSender:
 async def open_wakeup_sender(url: str) -> AsyncGenerator[WakeupSender]:
     """Yield a sender; it connects with the first wake-up, so Redis may start later."""
     async with open_redis(url) as redis:
-        yield WakeupSender(redis)
+        sender = WakeupSender(redis)
+        try:
+            yield sender
+        finally:
+            with anyio.CancelScope(shield=True):
+                await sender.finish_sending()
 
 
-async def receive_wakeups(url: str, wake: Callable[[], None]) -> NoReturn:
+async def receive_wakeups(url: str, wake: Callable[[str | None], None]) -> NoReturn:
     """Call `wake` as soon as a wake-up is sent that no other worker has taken, until cancelled.
 
-    While Redis is away nothing is received; it is asked again every second.
+    It gets the kind of the job to be claimed, or None for a run to be stopped. While Redis is away
+    nothing is received; it is asked again every second.
     """
     causes = CauseLog("redis")
     while True:
@@ -181,7 +208,8 @@ async def receive_wakeups(url: str, wake: Callable[[], None]) -> NoReturn:
                         answer = cast("Awaitable[Any]", redis.blpop([list_name()], _BLOCK_SECONDS))  # pyright: ignore[reportUnknownMemberType]
                         entry = await answer
                     if entry is not None:
-                        wake()
+                        text = entry[1].decode()
+                        wake(None if text == _RUN_ENTRY else text)
         except (RedisError, OSError) as error:
             causes.report(error)
         except Exception:  # the worker goes on without it: arq looks twice a second

@@ -83,7 +83,7 @@ class LaunchRequest:
 
 
 async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> LaunchedView:
-    """Put a job in the queue, durably, then wake a worker.
+    """Put a job in the queue, durably, and wake a worker.
 
     Raises:
         LimitReached: the caller has as many unfinished jobs as they may have at a time.
@@ -102,8 +102,6 @@ async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> Launc
             if not in_doubt:
                 raise
         else:
-            await app.wake_worker(view.job_id)
-            hit_failpoint("submit.rung")
             return view
         await anyio.sleep(pause)
     handle = common_ids.format_handle(HandleKind.JOB, job_id)
@@ -169,8 +167,13 @@ async def _submit_job(
             owner=f"job/{caller.subject_id}/{request.idempotency_key}",
         ),
     }
+
+    def wake_worker() -> None:
+        app.wake_worker(common_ids.format_handle(HandleKind.JOB, job_id), request.kind)
+        hit_failpoint("submit.rung")
+
     if not request.secrets and request.attachment is None:
-        job = await lifecycle.commit_job(app.database, caller.subject_id, **submission)
+        job = await lifecycle.commit_job(app.database, caller.subject_id, wake_worker, **submission)
         if job is not None:
             return job
     async with app.transaction(caller) as tx:
@@ -181,6 +184,7 @@ async def _submit_job(
         if request.attachment is not None:
             await request.attachment.store(tx, caller, job.id)
         hit_failpoint("submit.written")
+    wake_worker()
     return job
 
 

@@ -84,7 +84,7 @@ async def cancel_job(app: App, caller: Caller, handle: str) -> tuple[JobView, bo
         view = await read_job_view(tx, app, caller, handle)
     hit_failpoint("cancel.committed")
     if was_cancelled:
-        await app.wake_worker(view.job_id)
+        app.wake_worker(view.job_id)
     return view, view.state is JobState.CANCELLED
 
 

@@ -10,8 +10,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
-import anyio
-
 from schema.accounts.tables import Hold
 from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
@@ -82,10 +80,14 @@ class App:
         """
         await self.token_verifier.require_launch_permission(caller, namespace)
 
-    async def wake_worker(self, handle: str) -> None:
-        """Wake a worker for a job that was just committed; the sweep repairs a lost wake-up."""
-        with anyio.CancelScope(shield=True):
-            await self.wakeups.send(handle)
+    def wake_worker(self, handle: str, kind: str | None = None) -> None:
+        """Start to wake a worker for a job that was just committed; a sweep finds it in any case.
+
+        Args:
+            handle: of the job.
+            kind: of the job, if it is to be claimed; None: a run of it is to be stopped.
+        """
+        self.wakeups.start_sending(handle, kind)
 
 
 HELP_URI: Final = "holdfast://help"

@@ -89,9 +89,18 @@ class HoldfastQueue:
         """Submit a job as the service does, and wake a worker after the commit."""
         number = self._submitted = self._submitted + 1
         subject = self._subjects[number % len(self._subjects)]
+        job_id = ids.new_id()
+
+        def wake_worker() -> None:
+            if key is not None:  # where nobody waits, a wake-up would only measure Redis
+                handle = ids.format_handle(ids.HandleKind.JOB, job_id)
+                self._wakeups.start_sending(handle, NoopExecutor.kind)
+
         job = await lifecycle.commit_job(
             self._service_database,
             subject,
+            wake_worker,
+            job_id=job_id,
             subject_id=subject,
             kind=NoopExecutor.kind,
             namespace=subject,
@@ -104,8 +113,6 @@ class HoldfastQueue:
         )
         if job is None:
             raise RuntimeError("a submission was refused")
-        if key is not None:  # where nobody waits for jobs, a wake-up would only measure Redis
-            await self._wakeups.send(ids.format_handle(ids.HandleKind.JOB, job.id))
 
     async def drain(self, runs: int) -> None:
         """Run one worker until every job is over in the database."""

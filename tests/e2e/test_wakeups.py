@@ -95,7 +95,7 @@ class RedisBench:
                     labels={},
                     max_open_jobs=1000,
                 )
-            await self.wakeups.send(job_handle(job.id))
+            await self.wakeups.send(job_handle(job.id), JobKind.INFERENCE)
             jobs.append(job.id)
         return jobs
 
@@ -122,7 +122,7 @@ class RedisBench:
         jobs = await self.queue_jobs()
 
         async def wake_again() -> Counter[str]:
-            await self.wakeups.send("again")
+            await self.wakeups.send("again", JobKind.INFERENCE)
             return await self.count_states(jobs)
 
         await eventually(wake_again, lambda seen: seen["succeeded"] == 1)

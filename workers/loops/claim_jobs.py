@@ -52,10 +52,16 @@ class ClaimLoop:
         self._attempts = {kind: set[_Attempt]() for kind in worker.executors}
 
     async def claim_due_jobs(self) -> bool:
-        """Claim due jobs; true if there may be more for which a slot is free."""
-        results = [
-            await self._claim_for_executor(executor) for executor in self._worker.executors.values()
-        ]
+        """Claim due jobs; true if there may be more for which a slot is free.
+
+        The kinds are claimed one after the other, first those that a wake-up was for.
+        """
+        woken_kinds = self._worker.activity.woken_kinds.copy()
+        self._worker.activity.woken_kinds.clear()
+        executors = sorted(
+            self._worker.executors.values(), key=lambda each: each.kind not in woken_kinds
+        )
+        results = [await self._claim_for_executor(executor) for executor in executors]
         return any(results)
 
     async def _claim_for_executor(self, executor: Executor) -> bool:

@@ -81,9 +81,23 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
 
 
 def wake_loops(worker: Worker) -> None:
-    """Wake the loops that a wake-up is for: a job is to be claimed, or a run to be killed."""
+    """Wake the loops that any wake-up may be for: a job is to be claimed, or a run to be killed."""
     worker.events.claim.set()
     worker.events.reconcile.set()
+
+
+def wake_loop(worker: Worker, kind: str | None) -> None:
+    """Wake the loop that a wake-up is for.
+
+    Args:
+        worker: whose loop it is.
+        kind: of the job to be claimed; None: a run is to be killed.
+    """
+    if kind is None:
+        worker.events.reconcile.set()
+    else:
+        worker.activity.woken_kinds.add(kind)
+        worker.events.claim.set()
 
 
 def _start_loops(

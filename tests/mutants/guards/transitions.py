@@ -175,6 +175,10 @@ TRANSITION_GUARDS: Final = (
             "if is_committed or (is_sent and",
             "if (is_sent and",
         ),
+        undone_statement_is_not_reported=(
+            "                    if row is not None and on_commit is not None:",
+            "                    if on_commit is not None:",
+        ),
     ),
     *mutants_in_file(
         lifecycle,

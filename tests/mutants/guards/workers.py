@@ -223,7 +223,14 @@ WORKER_GUARDS: Final = (
     *mutants_in_file(
         wakeups,
         test_wakeups,
-        idle_worker_is_told=("            pipe.rpush(list_name(), name)\n", ""),
+        idle_worker_is_told=(
+            "            pipe.rpush(list_name(), kind or _RUN_ENTRY)\n",
+            "",
+        ),
+        wakeup_outlasts_its_caller=(
+            "                await sender.finish_sending()\n",
+            "                pass\n",
+        ),
         list_of_wakeups_stays_short=(
             "            pipe.ltrim(list_name(), -_MAX_LIST_LENGTH, -1)\n",
             "",
@@ -236,6 +243,10 @@ WORKER_GUARDS: Final = (
     *mutants_in_file(
         claim_jobs,
         test_claim_jobs,
+        woken_kind_is_claimed_first=(
+            "key=lambda each: each.kind not in woken_kinds",
+            "key=lambda _: 0",
+        ),
         doubtful_claim_is_handed_back=(
             "                self._tasks.start_soon(self._hand_back, claim)\n",
             "                pass\n",

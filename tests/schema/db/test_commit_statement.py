@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -49,10 +50,13 @@ async def count_subjects(database: Database) -> int:
 
 async def test_a_statement_is_committed_and_answered(database: Database) -> None:
     """It is a transaction of its own."""
-    row = await database.commit_statement(INSERT_SUBJECT)
+    commits: list[str] = []
+
+    row = await database.commit_statement(INSERT_SUBJECT, on_commit=partial(commits.append, "x"))
 
     assert row is not None
     assert dict(row) == {"id": "x"}
+    assert commits == ["x"]
     assert await count_subjects(database) == 1
 
 
@@ -63,8 +67,11 @@ async def test_a_statement_that_undoes_itself_leaves_nothing(database: Database)
         "SELECT id FROM made WHERE undo_statement()"
     )
 
-    assert await database.commit_statement(undone) is None
+    commits: list[str] = []
+
+    assert await database.commit_statement(undone, on_commit=partial(commits.append, "x")) is None
     assert await count_subjects(database) == 0
+    assert commits == []
 
 
 @pytest.mark.parametrize("sqlstate", ["57P03", "55P03", "40P01", "53300", "58030"])
@@ -100,7 +107,8 @@ async def test_a_server_that_goes_away_leaves_it_in_doubt(
 async def test_a_wait_for_the_disk_that_fails_leaves_it_in_doubt(
     database_url: str, database: Database
 ) -> None:
-    """It is committed by then, and a crash may still take it back."""
+    """It is committed by then, and a crash may still take it back. A listener hears of it first."""
+    commits: list[str] = []
     async with database.transaction() as tx:
         await tx.execute(
             "CREATE SCHEMA ours; CREATE FUNCTION ours.pg_current_wal_insert_lsn() "
@@ -112,10 +120,13 @@ async def test_a_wait_for_the_disk_that_fails_leaves_it_in_doubt(
         with pytest.raises(InDoubt):
             await other.commit_statement(
                 "INSERT INTO subject (id, name) "
-                "SELECT 'x', set_config('search_path', 'ours, pg_catalog, public', false)"
+                "SELECT 'x', set_config('search_path', 'ours, pg_catalog, public', false) "
+                "RETURNING id",
+                on_commit=partial(commits.append, "x"),
             )
 
     assert await count_subjects(database) == 1
+    assert commits == ["x"]
 
 
 async def test_its_locks_wait_for_no_answer(database_url: str, database: Database) -> None:

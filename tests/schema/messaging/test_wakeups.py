@@ -149,7 +149,7 @@ async def test_an_idle_worker_is_woken_at_once_and_one_alone(
     heard = [0, 0]
     everyone_blocked = _count_blocked(2)
 
-    def hear(worker: int) -> None:
+    def hear(worker: int, _: str | None) -> None:
         heard[worker] += 1
 
     async with anyio.create_task_group() as workers:
@@ -166,13 +166,46 @@ async def test_an_idle_worker_is_woken_at_once_and_one_alone(
     assert sorted(heard) == [0, 1]
 
 
+async def test_a_wakeup_says_what_it_is_for(
+    redis: Redis, breakable_valkey: BreakableValkey, wakeup_sender: wakeups.WakeupSender
+) -> None:
+    """A worker claims jobs of that kind first, and looks for a run to stop only if there is one."""
+    heard: list[str | None] = []
+    async with anyio.create_task_group() as workers:
+        workers.start_soon(wakeups.receive_wakeups, breakable_valkey.start(), heard.append)
+        for kind in ("inference", None):
+            await wakeup_sender.send(HANDLE, kind)
+        await eventually(lambda: _answer(len(heard)), lambda count: count == 2)
+        workers.cancel_scope.cancel()
+
+    assert heard == ["inference", None]
+
+
+async def test_a_wakeup_that_was_started_is_sent_before_the_sender_closes(
+    redis: Redis, breakable_valkey: BreakableValkey
+) -> None:
+    """Nobody waits for it, so nobody else would."""
+    async with wakeups.open_wakeup_sender(breakable_valkey.start()) as sender:
+        sender.start_sending(HANDLE, "inference")
+
+    assert await redis.zcard(wakeups.queue_name()) == 1
+
+
+async def _answer(value: int) -> int:
+    return value
+
+
 async def test_a_worker_hears_again_after_redis_was_away(
     redis: Redis, breakable_valkey: BreakableValkey, wakeup_sender: wakeups.WakeupSender
 ) -> None:
     """Nobody has to start it again."""
     heard = anyio.Event()
+
+    def hear(_: str | None) -> None:
+        heard.set()
+
     async with anyio.create_task_group() as workers:
-        workers.start_soon(wakeups.receive_wakeups, breakable_valkey.start(), heard.set)
+        workers.start_soon(wakeups.receive_wakeups, breakable_valkey.start(), hear)
         await eventually(lambda: redis.info("clients"), _count_blocked(1))
         breakable_valkey.stop()
         breakable_valkey.start()
@@ -192,7 +225,7 @@ async def test_a_worker_hears_again_after_an_error_that_is_not_of_redis(
     heard = anyio.Event()
     errors = [ZeroDivisionError()]
 
-    def fail_once() -> None:
+    def fail_once(_: str | None) -> None:
         if errors:
             raise errors.pop()
         heard.set()

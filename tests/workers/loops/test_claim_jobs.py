@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import anyio
@@ -16,9 +17,10 @@ from schema.jobs.tables import Job, JobKind, JobState
 from schema.settings import Settings
 from tests.support.factories import JobFactory
 from tests.support.subjects import ADA_ID
-from workers.context import Worker
+from workers.context import AutoResetEvent, Worker
 from workers.executor import Completed, ExecutionRequest
 from workers.hub.client import HubJobsClient
+from workers.loops import engine
 from workers.loops.claim_jobs import ClaimLoop
 
 
@@ -219,3 +221,48 @@ async def test_a_claim_that_cannot_be_handed_back_keeps_back_no_other(
 
     assert await read_state(database, bad) == JobState.RUNNING
     assert await read_state(database, good) == JobState.QUEUED
+
+
+class OtherExecutor(CallExecutor):
+    """One of another kind."""
+
+    kind = JobKind.SPACE_CALL
+
+
+async def test_the_kind_of_a_wakeup_is_claimed_first(
+    database: Database, worker: Worker, executor: CallExecutor, make_job: JobFactory
+) -> None:
+    """Its job does not wait for the claims of other kinds."""
+    other = OtherExecutor()
+    worker = replace(worker, executors={executor.kind: executor, other.kind: other})
+    jobs = {kind: await make_job(kind=kind) for kind in worker.executors}
+
+    engine.wake_loop(worker, other.kind)
+    await claim_once(worker)
+
+    async with database.transaction() as tx:
+        rows = await tx.fetch("SELECT job_id FROM job_event WHERE kind = 'claimed' ORDER BY at")
+    assert [row["job_id"] for row in rows] == [jobs[other.kind].id, jobs[executor.kind].id]
+    assert worker.activity.woken_kinds == set()
+
+
+async def test_a_wakeup_wakes_only_the_loop_that_it_is_for(worker: Worker) -> None:
+    """A search for runs to be stopped would be in the way of the claim."""
+    engine.wake_loop(worker, JobKind.INFERENCE)
+    assert (await is_set(worker.events.claim), await is_set(worker.events.reconcile)) == (
+        True,
+        False,
+    )
+
+    engine.wake_loop(worker, None)
+    assert (await is_set(worker.events.claim), await is_set(worker.events.reconcile)) == (
+        False,
+        True,
+    )
+
+
+async def is_set(event: AutoResetEvent) -> bool:
+    with anyio.move_on_after(0):
+        await event.wait()
+        return True
+    return False
