@@ -104,9 +104,11 @@ async def test_whoever_comes_after_a_read_has_begun_is_shown_what_changed_since(
         await has_read.wait()
         async with database.transaction() as tx:
             await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
-        async with asyncio.timeout(20):
-            answers.append(await reads.read(ADA_ID, "jobs", open_transaction, read_states))
-        may_end.set()
+        try:
+            async with asyncio.timeout(20):
+                answers.append(await reads.read(ADA_ID, "jobs", open_transaction, read_states))
+        finally:
+            may_end.set()
 
     assert answers == [["cancelled"], ["queued"]]
 
