@@ -1,14 +1,19 @@
 """Fixtures of the service's tests: the service on a port, and the Hub it asks who is calling."""
 
+# redis 5 leaves its keyword arguments untyped.
+# pyright: reportUnknownMemberType=false
+
 import os
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
+from redis import ConnectionError as RedisConnectionError
+from redis import Redis
 
 from schema.jobs.tables import JobKind
 from schema.settings import Settings
@@ -48,11 +53,20 @@ def start_service(make_settings: Callable[..., Settings], fake_hub: FakeHub) -> 
     @contextmanager
     def run(*, at: int = 0, **overrides: Any) -> Generator[str]:
         settings = make_settings(**{"hub_url": fake_hub.url, **overrides})
+        if "calls_per_minute" in overrides:
+            forget_calls(str(settings.redis_url))
         tools = build_tools(tuple((kind, settings.retention_of(kind)) for kind in JobKind))
         with serve_app(assemble_app(settings, tools, build_prompts_once()), at) as url:
             yield url
 
     return run
+
+
+def forget_calls(redis_url: str) -> None:
+    """Delete what earlier tests of this process have called: they share people, and an address."""
+    with suppress(RedisConnectionError), Redis.from_url(redis_url) as redis:
+        for key in cast("list[bytes]", redis.keys("holdfast:calls:*")):
+            redis.delete(key)
 
 
 @pytest.fixture
