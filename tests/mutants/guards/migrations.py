@@ -37,10 +37,6 @@ MIGRATION_GUARDS: Final = (
             "jsonb_object_keys(:labels)) > 1",
             "jsonb_object_keys(:labels)) > 9",
         ),
-        jobs_of_a_label_are_looked_up=(
-            "            LIMIT 1) AS matching",
-            "            ) AS matching",
-        ),
     ),
     *mutants_in_file(
         queries,
