@@ -26,7 +26,7 @@ def main(out: Path, module: str, *arguments: str) -> None:
     profiler = Profiler(interval=_INTERVAL_SECONDS, async_mode="disabled")
 
     def begin(_number: int, _frame: FrameType | None) -> None:
-        profiler.reset()
+        profiler.stop()
         profiler.start()
 
     def end(_number: int, _frame: FrameType | None) -> None:

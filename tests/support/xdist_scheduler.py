@@ -45,7 +45,7 @@ def read_xdist_group(path: str) -> str | None:
 @cache
 def has_module_fixture(path: str) -> bool:
     """Say whether a module, or a conftest above it, has a fixture for all tests of a module."""
-    above = (folder / "conftest.py" for folder in PurePosixPath(path).parents)
+    above = [str(folder / "conftest.py") for folder in PurePosixPath(path).parents]
     sources = (REPOSITORY / each for each in (path, *above))
     return any(_MODULE_FIXTURE.search(each.read_text()) for each in sources if each.exists())
 

@@ -207,4 +207,13 @@ async def agree_when_asked(printed: Path) -> None:
     redirect_uri = httpx2.URL(address).params["redirect_uri"]
     async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         back = await follow_sign_in(http, await http.get(address), redirect_uri)
-        await http.get(back)
+        # It prints the address before it listens for the answer.
+        await eventually(lambda: reaches(http, back), bool)
+
+
+async def reaches(http: httpx2.AsyncClient, url: str) -> bool:
+    try:
+        await http.get(url)
+    except httpx2.ConnectError:
+        return False
+    return True
