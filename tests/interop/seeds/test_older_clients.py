@@ -211,7 +211,7 @@ async def agree_when_asked(printed: Path) -> None:
         await eventually(lambda: reaches(http, back), bool)
 
 
-async def reaches(http: httpx2.AsyncClient, url: str) -> bool:
+async def reaches(http: httpx2.AsyncClient, url: httpx2.URL) -> bool:
     try:
         await http.get(url)
     except httpx2.ConnectError:
