@@ -1,7 +1,7 @@
 """The progress of a call under way, as its executor reports it; nothing is decided by it."""
 
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from schema.common.text import shorten, truncate
@@ -49,16 +49,21 @@ class JobProgress:
     partial: str | None = None
     """What it has yielded last, if it yields results before its end; no event repeats it."""
 
+    def to_record(self) -> dict[str, Any]:
+        """Return what is stored of it, shortened."""
+        record = asdict(self)
+        if self.message is not None:
+            record["message"] = shorten(self.message, _MAX_MESSAGE_CHARS)
+        if self.partial is None:
+            del record["partial"]
+        else:
+            record["partial"] = truncate(self.partial, _MAX_PARTIAL_CHARS, keeps_end=True)
+        return record
+
 
 async def record_progress(
     tx: Transaction, run_id: UUID, progress: JobProgress, *, worker: str
 ) -> bool:
     """Record how far a run is; false if that is recorded already, or the run is over."""
-    facts = asdict(progress)
-    if progress.message is not None:
-        facts["message"] = shorten(progress.message, _MAX_MESSAGE_CHARS)
-    if progress.partial is None:
-        del facts["partial"]
-    else:
-        facts["partial"] = truncate(progress.partial, _MAX_PARTIAL_CHARS, keeps_end=True)
-    return bool(await tx.fetchval(_RECORD_PROGRESS, run_id, facts, worker))
+    record = progress.to_record()
+    return bool(await tx.fetchval(_RECORD_PROGRESS, run_id, record, worker))

@@ -1,7 +1,7 @@
 """The end transitions of a remote run: ended, answered, absent, and arrived too late."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -470,7 +470,8 @@ async def _record_ends(
             times_to_start=[result.time_to_start for result in results],
             never_started=[result.never_started for result in results],
             progress=[
-                None if result.progress is None else asdict(result.progress) for result in results
+                None if result.progress is None else result.progress.to_record()
+                for result in results
             ],
         )
     )
