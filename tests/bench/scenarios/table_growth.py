@@ -124,6 +124,7 @@ class TableMeter:
             count: int = await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                " AND application_name <> ''"  # without one: the connection that empties it later
             )
             return count
 
