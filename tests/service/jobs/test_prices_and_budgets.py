@@ -1,6 +1,7 @@
 """Prices, budgets and dry runs, as a client meets them (I6)."""
 
 import json
+import re
 from datetime import timedelta
 from typing import Any, Final
 
@@ -177,6 +178,7 @@ async def test_a_month_is_bounded_for_everybody_and_whoami_says_so(
 
     assert "of this month" in answer_text(refused)
     assert "not known" in answer_text(unpriced)
+    assert re.fullmatch(r"\d{4}-\d\d-01T00:00:00Z", view["month"].pop("resets_at"))
     assert view["month"] == {
         "budget_usd": 0.6,
         "spent_usd": 0,
