@@ -40,6 +40,8 @@ class RequestCredentials:
 
     authorization: Secret | None
     hf_authorization: Secret | None
+    is_hf_authorization_malformed: bool = False
+    """Whether that header is there and holds no token: its sender does not mean to go without."""
 
 
 class Authenticator(Protocol):
@@ -113,6 +115,8 @@ class ExternalAuthenticator:
             raise identity.with_traceback(None)
         if missing := [each for each in self._required_scopes if each not in identity.scopes]:
             raise SignInLacksScope(identity.issuer, missing)
+        if credentials.is_hf_authorization_malformed:
+            raise HubAuthorityRefused(Unauthenticated("The header has to be one 'Bearer hf_…'."))
         caller = await self._find_account(identity, credentials.hf_authorization)
         # What is read and written at the Hub, only the token of the Hub allows.
         refused = {

@@ -359,8 +359,18 @@ def _with_headers(headers: Mapping[str, str], send: Send) -> Send:
 
 
 def _read_credentials(headers: Headers) -> RequestCredentials:
-    matches = [_BEARER.fullmatch(headers.get(name, "")) for name in _CREDENTIAL_HEADERS]
-    return RequestCredentials(*(Secret(match[1]) if match else None for match in matches))
+    authorization, hf_authorization = (_read_token(headers, name) for name in _CREDENTIAL_HEADERS)
+    is_malformed = hf_authorization is None and _CREDENTIAL_HEADERS[1] in headers
+    return RequestCredentials(
+        authorization, hf_authorization, is_hf_authorization_malformed=is_malformed
+    )
+
+
+def _read_token(headers: Headers, name: str) -> Secret | None:
+    """Return the token of a header; two headers of one name hold none."""
+    values = headers.getlist(name)
+    match = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
+    return Secret(match[1]) if match else None
 
 
 def _clean_headers(scope: Connection) -> list[tuple[bytes, bytes]]:

@@ -5,7 +5,7 @@ from typing import Final
 from schema import settings
 from schema.accounts import connections
 from service.auth import authenticators, connected_accounts, upstream
-from service.http import pages
+from service.http import middleware, pages
 from service.http.connect import routes as connect_routes
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.accounts import test_connections
@@ -181,9 +181,18 @@ CONNECTION_GUARDS: Final = (
     *mutants_in_file(
         authenticators,
         test_connecting,
+        malformed_token_is_wrong=("if credentials.is_hf_authorization_malformed:", "if False:"),
         token_of_the_call_wins=(
             "if hub_token is not None:",
             "if hub_token is not None and self._connected_accounts is None:",
+        ),
+    ),
+    *mutants_in_file(
+        middleware,
+        test_connecting,
+        two_headers_hold_no_token=(
+            "_BEARER.fullmatch(values[0]) if len(values) == 1 else None",
+            "_BEARER.fullmatch(values[0]) if values else None",
         ),
     ),
     *mutants_in_file(

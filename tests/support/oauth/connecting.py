@@ -1,5 +1,6 @@
 """A person who connects their account at the Hub in a browser, step by step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
@@ -60,15 +61,24 @@ class ConnectingBrowser:
         return await self.press(await self.reach_confirmation())
 
 
-async def call_whoami(url: str, token: str, hub_token: str | None = None) -> httpx2.Response:
-    """Call `whoami` with a token of the authorization server, and maybe one of the Hub."""
-    headers = {
-        "authorization": f"Bearer {token}",
-        "accept": "application/json, text/event-stream",
-        "mcp-protocol-version": "2025-11-25",
-    }
-    if hub_token is not None:
-        headers["x-hf-authorization"] = f"Bearer {hub_token}"
+async def call_whoami(
+    url: str, token: str, hub_token: str | None = None, *, hub_values: Sequence[str] = ()
+) -> httpx2.Response:
+    """Call `whoami` with a token of the authorization server, and maybe one of the Hub.
+
+    Args:
+        url: of the service.
+        token: of the authorization server.
+        hub_token: of the Hub.
+        hub_values: of headers for it, as they are sent.
+    """
+    sent = [f"Bearer {hub_token}"] if hub_token is not None else hub_values
+    headers = [
+        ("authorization", f"Bearer {token}"),
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2025-11-25"),
+        *(("x-hf-authorization", value) for value in sent),
+    ]
     params: dict[str, Any] = {"name": "whoami", "arguments": {}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     async with httpx2.AsyncClient(headers=headers, timeout=HTTP_TIMEOUT_SECONDS) as http:

@@ -63,6 +63,29 @@ async def test_a_token_that_comes_with_the_call_wins(
     assert (account["name"], account["sign_in"]["is_connected"]) == ("bob", False)
 
 
+async def test_a_header_without_a_token_does_not_fall_back_to_the_account(
+    connecting_url: str, person: ConnectingBrowser, token: str
+) -> None:
+    """Whoever sends it means somebody; a variable that was not set must not act as another."""
+    await person.connect()
+    malformed = (
+        [""],
+        ["Bearer"],
+        ["hf_bob"],
+        ["Basic aGY6Ym9i"],
+        ["Bearer hf_bob hf_bob"],
+        ["Bearer hf_bob", ""],
+        ["", "Bearer hf_bob"],
+    )
+
+    answers = [await call_whoami(connecting_url, token, hub_values=each) for each in malformed]
+
+    assert [answer.status_code for answer in answers] == [403] * len(malformed)
+    for answer in answers:
+        message = answer.json()["error"]["message"]
+        assert "The header has to be one 'Bearer hf_…'." in message
+
+
 async def test_the_sign_in_still_limits_what_may_be_done(
     connecting_url: str, person: ConnectingBrowser, authorization_server: AuthorizationServer
 ) -> None:
