@@ -23,7 +23,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel
 
-from schema.accounts import audit
+from schema.accounts import audit, credentials
 from schema.accounts.audit import AuditAction
 from schema.accounts.tables import ConnectionState
 from schema.accounts.vault import Secret, Unsealable, Vault
@@ -96,7 +96,7 @@ RETURNING version
 _STORE_REFRESHED: Final = parse_statement("""
 UPDATE connected_account
    SET sealed = :sealed,
-       grants = :grants,
+       grants = coalesce(:grants::text[], grants),
        expires_at = now() + :expires_in::interval,
        version = version + 1,
        state = 'connected',
@@ -130,6 +130,17 @@ UPDATE connected_account
 RETURNING version
 """
 
+# Before the row, as whoever connects: in one order.
+_LOCK_SUBJECT: Final = """
+SELECT id
+  FROM subject
+ WHERE id = (SELECT subject_id
+               FROM connected_account
+              WHERE sign_in_id = $1
+                AND connection_id = $2)
+   FOR NO KEY UPDATE
+"""
+
 _DELETE_CONNECTION: Final = """
 DELETE FROM connected_account
  WHERE sign_in_id = $1
@@ -141,6 +152,8 @@ _DELETE_UNUSED: Final = """
 DELETE FROM connected_account
  WHERE sign_in_id IN (
            SELECT sign_in_id FROM connected_account WHERE used_at < now() - $1::interval LIMIT $2)
+   -- A call may have used it while this waited for its row.
+   AND used_at < now() - $1::interval
 """
 
 
@@ -150,6 +163,14 @@ class HubTokens:
 
     access: Secret
     refresh: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedConnection:
+    """A connection that was deleted."""
+
+    tokens: HubTokens | None
+    """None if the Hub refused them before, or no key of the ring opens them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +296,15 @@ async def store_refreshed_tokens(
     tokens: HubTokens,
     *,
     expires_in: timedelta | None,
-    grants: Sequence[str] = (),
+    grants: Sequence[str] | None = None,
 ) -> bool:
     """Store what the Hub gave for the refresh token of this version.
+
+    Args:
+        connection: whose refresh token was used.
+        tokens: what came for it.
+        expires_in: how long the access token lives; None: the Hub did not say.
+        grants: its scopes; None: the Hub did not say, so they are those of before.
 
     Returns:
         Whether it is stored; else the person has disconnected, or connected again.
@@ -285,7 +312,7 @@ async def store_refreshed_tokens(
     owner = connection_owner(connection.sign_in_id, connection.connection_id, connection.subject_id)
     statement = _STORE_REFRESHED.bind(
         sealed=_seal(vault, tokens, owner),
-        grants=list(grants),
+        grants=None if grants is None else list(grants),
         expires_in=expires_in,
         sign_in_id=connection.sign_in_id,
         connection_id=connection.connection_id,
@@ -313,15 +340,23 @@ async def mark_connection_refused(tx: Transaction, connection: AccountConnection
 
 async def disconnect_account(
     tx: Transaction, vault: Vault, *, sign_in_id: str, connection_id: UUID
-) -> HubTokens | None:
-    """Delete a connection that a person has seen; return its tokens, to revoke them."""
+) -> DeletedConnection | None:
+    """Delete a connection that a person has seen, and withdraw its token from their jobs.
+
+    Returns:
+        Its tokens, to revoke them; None: it is no longer there, so nothing was deleted.
+    """
+    await tx.execute(_LOCK_SUBJECT, sign_in_id, connection_id)
     row = await tx.fetchrow(_DELETE_CONNECTION, sign_in_id, connection_id)
     if row is None:
         return None
     await audit.write_audit_entry(
         tx, AuditAction.ACCOUNT_DISCONNECTED, subject_id=row["subject_id"]
     )
-    return _open_tokens(vault, row)
+    tokens = _open_tokens(vault, row)
+    if tokens is not None:
+        await credentials.withdraw_token(tx, row["subject_id"], tokens.access)
+    return DeletedConnection(tokens)
 
 
 async def delete_unused_connections(tx: Transaction, *, period: timedelta, limit: int) -> str:

@@ -158,6 +158,23 @@ SELECT sealed, version, coalesce(expires_at > now(), true) AS alive
    AND state = 'valid'
 """
 
+_SELECT_VERSION: Final = """
+SELECT version
+  FROM credential
+ WHERE subject_id = $1
+   AND token_sha = $2
+   AND state = 'valid'
+"""
+
+# The row stays: its version goes on with the next token.
+_EMPTY_REFUSED: Final = """
+UPDATE credential
+   SET sealed = ''
+ WHERE subject_id = $1
+   AND version = $2
+   AND state = 'refused'
+"""
+
 _DELETE_IDLE: Final = """
 DELETE FROM credential
  WHERE seen_at < now() - $1::interval
@@ -213,7 +230,7 @@ async def save_credential(
 
     A stored token that is still valid stays if the new one allows less, or expires sooner.
     """
-    token_sha = hashlib.sha256(token.reveal().encode()).digest()
+    token_sha = _digest(token)
     stored = await tx.fetchrow(
         *_UPSERT_SUBJECT.bind(
             subject_id=subject_id,
@@ -335,6 +352,17 @@ async def mark_credential_refused(tx: Transaction, subject_id: str, *, version: 
         )
 
 
+async def withdraw_token(tx: Transaction, subject_id: str, token: Secret) -> None:
+    """Hold a subject's jobs, because the token that they use was withdrawn here.
+
+    It is deleted. Another token of the subject, and what runs upstream, go on.
+    """
+    version = await tx.fetchval(_SELECT_VERSION, subject_id, _digest(token))
+    if version is not None:
+        await mark_credential_refused(tx, subject_id, version=version)
+        await tx.execute(_EMPTY_REFUSED, subject_id, version)
+
+
 async def delete_idle_credentials(tx: Transaction, *, clock_lead: timedelta = timedelta(0)) -> None:
     """Delete the tokens of subjects who have nothing open and have not called for a while.
 
@@ -347,3 +375,7 @@ async def delete_idle_credentials(tx: Transaction, *, clock_lead: timedelta = ti
 def credential_owner(subject_id: str) -> str:
     """Return what the sealed token of a subject is bound to."""
     return f"credential/{subject_id}"
+
+
+def _digest(token: Secret) -> bytes:
+    return hashlib.sha256(token.reveal().encode()).digest()

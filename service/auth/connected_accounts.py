@@ -188,21 +188,33 @@ class ConnectedAccounts:
             Secret(answer.refresh_token) if answer.refresh_token else used.refresh,
         )
         lifetime = None if answer.expires_in is None else timedelta(seconds=answer.expires_in)
-        await self._store(connection, renewed, lifetime, (answer.scope or "").split())
+        grants = None if answer.scope is None else answer.scope.split()
+        if await self._store(connection, renewed, lifetime, grants):
+            log.info("connection.refreshed", subject=connection.subject_id)
+            return
+        # The person has disconnected, or connected again: nobody else knows these.
+        is_revoked = bool(answer.refresh_token) and await self._hub.revoke_token(renewed.refresh)
+        log.warning(
+            "connection.tokens_dropped", subject=connection.subject_id, is_revoked=is_revoked
+        )
 
     async def _store(
         self,
         connection: AccountConnection,
         tokens: HubTokens,
         lifetime: timedelta | None,
-        grants: list[str],
-    ) -> None:
-        """Store the next tokens; nobody can get them a second time, so an outage is waited out."""
+        grants: list[str] | None,
+    ) -> bool:
+        """Store the next tokens; nobody can get them a second time, so an outage is waited out.
+
+        Returns:
+            Whether they are stored; else the connection is another one by now.
+        """
         for attempt in range(_STORE_ATTEMPTS):
             try:
                 async with self._database.transaction() as tx:
                     await _act_for(tx, connection)
-                    await connections.store_refreshed_tokens(
+                    return await connections.store_refreshed_tokens(
                         tx, self._vault, connection, tokens, expires_in=lifetime, grants=grants
                     )
             except Unavailable:
@@ -210,9 +222,7 @@ class ConnectedAccounts:
                     log.exception("connection.tokens_lost", subject=connection.subject_id)
                     raise
                 await anyio.sleep(2**attempt * _LOOK_INTERVAL.total_seconds())
-            else:
-                log.info("connection.refreshed", subject=connection.subject_id)
-                return
+        raise AssertionError  # the last attempt returns or raises
 
     async def _release(self, connection: AccountConnection) -> None:
         with suppress(Unavailable):  # the lease ends by itself

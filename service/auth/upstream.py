@@ -2,7 +2,8 @@
 
 import base64
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -10,6 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final, Self, get_args
 from urllib.parse import quote, urlencode, urlsplit
 
+import anyio
 import httpx2
 import structlog
 from mcp.server.auth.provider import TokenError, TokenErrorCode
@@ -28,6 +30,8 @@ from service.auth.issuer_metadata import (
 _METADATA_LIFETIME: Final = timedelta(minutes=10)
 _RETRY_AFTER: Final = timedelta(seconds=5)
 _TIMEOUT_SECONDS: Final = 10.0
+REQUEST_LIMIT: Final = timedelta(seconds=12)
+"""How long a request may take with all of its answer; a lease on a refresh token is longer."""
 _MAX_ANSWER_BYTES: Final = 256 * 1024
 _MAX_DESCRIPTION_CHARS: Final = 300
 _OUTAGE_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
@@ -135,6 +139,7 @@ class UpstreamServer:
         application: Application,
         *,
         audience: str | None,
+        request_limit: timedelta = REQUEST_LIMIT,
     ) -> None:
         """Name the server.
 
@@ -143,12 +148,14 @@ class UpstreamServer:
             metadata: of the server.
             application: whose client we are there.
             audience: sent as the parameter `audience`, by which Auth0 chooses an API.
+            request_limit: how long a request for tokens may take, however slowly it is answered.
         """
         self.issuer = metadata.issuer
         self.application = application
         self._session = session
         self._metadata = metadata
         self._audience = audience
+        self._request_limit = request_limit
 
     async def fetch_metadata(self) -> UpstreamMetadata:
         """Return what the proxy needs of the metadata.
@@ -248,12 +255,13 @@ class UpstreamServer:
         Returns:
             Whether the server has done so; many, such as the Hub, have no such endpoint.
         """
+        form = {"token": token.reveal(), "token_type_hint": "refresh_token"}
         try:
-            metadata = await self.fetch_metadata()
-            if metadata.revocation_endpoint is None:
-                return False
-            form = {"token": token.reveal(), "token_type_hint": "refresh_token"}
-            status, _ = await self._post(metadata, metadata.revocation_endpoint, form)
+            with self._limit_request():
+                metadata = await self.fetch_metadata()
+                if metadata.revocation_endpoint is None:
+                    return False
+                status, _ = await self._post(metadata, metadata.revocation_endpoint, form)
         except Unavailable:
             return False
         return status == HTTPStatus.OK
@@ -263,8 +271,26 @@ class UpstreamServer:
         return {name: value for name, value in target.items() if value is not None}
 
     async def _request_token(self, form: dict[str, str]) -> OAuthToken:
-        metadata = await self.fetch_metadata()
-        return self._read_token(*await self._post(metadata, metadata.token_endpoint, form))
+        with self._limit_request():
+            metadata = await self.fetch_metadata()
+            status, body = await self._post(metadata, metadata.token_endpoint, form)
+        return self._read_token(status, body)
+
+    @contextmanager
+    def _limit_request(self) -> Generator[None]:
+        """Bound the whole of a request: the timeout of the client is for each read of its answer.
+
+        Raises:
+            Unavailable: it took too long.
+        """
+        try:
+            with anyio.fail_after(self._request_limit.total_seconds()):
+                yield
+        except TimeoutError:
+            log.warning("sign_in.token_endpoint_failed", error="TimeoutError")
+            raise Unavailable(
+                f"The authorization server {self.issuer}", retry_after=_RETRY_AFTER
+            ) from None
 
     async def _post(
         self, metadata: UpstreamMetadata, url: str, form: dict[str, str]

@@ -51,6 +51,10 @@ RESTORE_GUARDS: Final = (
             "FORCE ROW LEVEL SECURITY; ANALYZE",
             "ENABLE ROW LEVEL SECURITY; ANALYZE",
         ),
+        restore_connects_nobody=(
+            "        await connection.execute(_DISCONNECT_ACCOUNTS)\n",
+            "",
+        ),
         restore_sets_the_triggers=("} ENABLE TRIGGER USER; ", "} DISABLE TRIGGER USER; "),
         restore_marks_subjects=('        await finish(cast("Transaction", connection))\n', ""),
     ),

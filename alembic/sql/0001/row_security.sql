@@ -39,8 +39,8 @@ GRANT INSERT, UPDATE ON credential TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON credential TO holdfast_worker;
 
 -- A row is of a sign-in at an authorization server, which a transaction names in the setting
--- `holdfast.sign_in`, and of the account at the Hub that belongs to it. Either sees it; only who is
--- both writes it. The service opens these tokens: a call with that sign-in acts with them.
+-- `holdfast.sign_in`, and of the account at the Hub that belongs to it. Either sees and may delete it;
+-- only who is both makes or changes it. The service opens these tokens: a call with that sign-in acts with them.
 ALTER TABLE connected_account ENABLE ROW LEVEL SECURITY;
 ALTER TABLE connected_account FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON connected_account TO holdfast_tenant

@@ -32,8 +32,9 @@ _LAPSE_OTHER_LEASES: Final = """
 UPDATE remote_run SET due_at = now() WHERE state = 'bound' AND desired = 'dead';
 UPDATE poll_group SET due_at = now(), epoch = epoch + 1 WHERE due_at IS NOT NULL;
 UPDATE schedule SET due_at = least(next_at, asked_at) WHERE due_at IS NOT NULL;
-UPDATE connected_account SET leased_until = NULL;
 """
+# A person may have disconnected since, and the refresh tokens have been used.
+_DISCONNECT_ACCOUNTS: Final = "DELETE FROM connected_account"
 
 FinishRestore = Callable[[Transaction], Awaitable[None]]
 """Called in the transaction of a restore, when all rows are there."""
@@ -68,6 +69,7 @@ async def load_database(
         rows = await _load_frames(connection, reader, tables)
         await connection.execute(_LAPSE_REQUESTS, settle_window)
         await connection.execute(_LAPSE_OTHER_LEASES)
+        await connection.execute(_DISCONNECT_ACCOUNTS)
         await finish(cast("Transaction", connection))
         for table in tables:
             await connection.execute(

@@ -220,7 +220,8 @@ class ConnectFlow:
             access_token=tokens.access_token,
             refresh_token=_require_usable(tokens, caller),
             lifetime_seconds=tokens.expires_in,
-            grants=(tokens.scope or "").split(),
+            # Without a scope, it is that of the request (RFC 6749, section 5.1).
+            grants=[*self._services.hub_scopes] if tokens.scope is None else tokens.scope.split(),
             browser_digest=step.browser_digest,
         )
 
@@ -232,7 +233,8 @@ class ConnectFlow:
         """Store what a person has confirmed.
 
         Raises:
-            Unavailable: the database does not answer.
+            InDoubt: nobody knows whether it is stored.
+            Unavailable: the database does not answer; nothing was stored.
         """
         sign_in_id = hash_sign_in(confirmed.issuer, confirmed.subject)
         seconds = confirmed.lifetime_seconds
@@ -282,20 +284,33 @@ class ConnectFlow:
             Whether the Hub has revoked them.
 
         Raises:
+            ConnectRefused: another page has deleted it, or connected again.
+            InDoubt: nobody knows whether it is deleted.
             Unavailable: the database does not answer; nothing was deleted.
         """
         sign_in_id = hash_sign_in(confirmed.issuer, confirmed.subject)
         async with self._services.database.transaction() as tx:
             await act_as_sign_in(tx, sign_in_id)
             await act_as_subject(tx, confirmed.subject_id)
-            tokens = await connections.disconnect_account(
+            deleted = await connections.disconnect_account(
                 tx,
                 self._services.vault,
                 sign_in_id=sign_in_id,
                 connection_id=confirmed.connection_id,
             )
+        if deleted is None:
+            raise ConnectRefused("The connection has changed since this page was shown.")
         log.info("connection.deleted", subject=confirmed.subject_id)
+        tokens = deleted.tokens
         return tokens is not None and await self._services.hub.revoke_token(tokens.refresh)
+
+    async def cancel(self, seen: ConnectConfirmation) -> bool:
+        """Revoke the tokens that a person does not want stored, if the Hub can.
+
+        Returns:
+            Whether the Hub has revoked them.
+        """
+        return await self._services.hub.revoke_token(Secret(seen.refresh_token))
 
     def _seal(self, step: BaseModel) -> str:
         return seal_model(self._services.seals, step, CONNECT_LIFETIME)

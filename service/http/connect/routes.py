@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from schema.common.errors import Unauthenticated, Unavailable
+from schema.common.errors import InDoubt, Unauthenticated, Unavailable
 from service.auth.upstream import TokenRefused
 from service.http.connect.flow import CONNECT_LIFETIME, ConnectFlow, ConnectRefused, Purpose
 from service.http.pages import (
@@ -50,7 +50,8 @@ second: launches jobs, calls models, and spends its money. Is each of them you?<
 <button name="decision" value="deny">Cancel</button>
 </form>"""
 _CONFIRM_END: Final = """<p>Programs that sign in here as the first can then no longer act as the
-second. Jobs that run go on.</p>
+second. Jobs that run go on at Hugging Face. Queued jobs and schedules wait for your next token,
+unless they use another one of yours.</p>
 <dl>
 <dt>Signed in at {issuer} as</dt><dd>{label}</dd>
 <dt>The account at Hugging Face</dt><dd>{subject_id}</dd>
@@ -64,6 +65,7 @@ _CONNECTED: Final = (
     "<p>{label} now acts as {name} at Hugging Face. You can close this page and go back to your "
     "program.</p>"
 )
+_CANCELLED: Final = "<p>Nothing was stored.{remark}</p>"
 _DISCONNECTED: Final = "<p>The connection and its tokens are deleted here.{remark}</p>"
 _AT_THE_HUB: Final = (
     " To take back what you have granted at Hugging Face as well, open its page of <a "
@@ -74,8 +76,12 @@ _EXPIRED: Final = (
     "<p>This page is too old, or it was opened in another browser. Nothing was stored. <a "
     'href="/connect">Begin again.</a></p>'
 )
-_UNAVAILABLE: Final = "<p>{cause} Nothing was stored. Try again in a minute.</p>"
-_REFUSED: Final = '<p>{cause} Nothing was stored. <a href="/connect">Begin again.</a></p>'
+_UNAVAILABLE: Final = "<p>{cause} Nothing was changed. Try again in a minute.</p>"
+_IN_DOUBT: Final = (
+    '<p>{cause} Wait a minute and <a href="/connect">begin again</a>: to do it twice does no '
+    "harm.</p>"
+)
+_REFUSED: Final = '<p>{cause} Nothing was changed. <a href="/connect">Begin again.</a></p>'
 _STOPPED: Final = "This cannot go on"
 
 Handler = Callable[["ConnectPages", Request], Awaitable[Response]]
@@ -96,6 +102,9 @@ def _answer_failures(handler: Handler) -> Handler:
             return await handler(pages, request)
         except _Stopped:
             return render_page(_STOPPED, _EXPIRED, HTTPStatus.BAD_REQUEST)
+        except InDoubt as error:
+            content = _IN_DOUBT.format(cause=escape(str(error)))
+            return render_page(_STOPPED, content, HTTPStatus.SERVICE_UNAVAILABLE)
         except Unavailable as error:
             content = _UNAVAILABLE.format(cause=escape(str(error)))
             return render_page(_STOPPED, content, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -192,7 +201,10 @@ class ConnectPages:
             raise _Stopped
         self._require_browser(request, confirmed.browser_digest)
         if form.get("decision") != "allow":
-            return self._end("Not connected", "<p>Nothing was stored.</p>")
+            is_revoked = await self._flow.cancel(confirmed)
+            return self._end(
+                "Not connected", _CANCELLED.format(remark=self._remark(is_revoked=is_revoked))
+            )
         await self._flow.connect(confirmed)
         content = _CONNECTED.format(label=escape(confirmed.label), name=escape(confirmed.name))
         return self._end("Connected", content)
@@ -208,8 +220,11 @@ class ConnectPages:
         if form.get("decision") != "allow":
             return self._end("Still connected", "<p>Nothing was changed.</p>")
         is_revoked = await self._flow.disconnect(confirmed)
-        remark = "" if is_revoked else _AT_THE_HUB.format(url=escape(self._flow.hub_url))
-        return self._end("Disconnected", _DISCONNECTED.format(remark=remark))
+        content = _DISCONNECTED.format(remark=self._remark(is_revoked=is_revoked))
+        return self._end("Disconnected", content)
+
+    def _remark(self, *, is_revoked: bool) -> str:
+        return "" if is_revoked else _AT_THE_HUB.format(url=escape(self._flow.hub_url))
 
     def _require_browser(self, request: Request, digest: str) -> None:
         if not self._cookie.is_from(request, digest):

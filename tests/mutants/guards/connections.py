@@ -3,9 +3,10 @@
 from typing import Final
 
 from schema import settings
-from schema.accounts import connections
+from schema.accounts import connections, credentials
 from service.auth import authenticators, connected_accounts, upstream
 from service.http import middleware, pages
+from service.http.connect import flow as connect_flow
 from service.http.connect import routes as connect_routes
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.accounts import test_connections
@@ -68,14 +69,39 @@ CONNECTION_GUARDS: Final = (
             "   AND version = $3\n   AND state = 'connected'\n",
             "   AND $3::bigint IS NOT NULL\n   AND state = 'connected'\n",
         ),
+        used_connection_is_not_pruned=(
+            "   AND used_at < now() - $1::interval\n",
+            "",
+        ),
+        disconnected_token_is_withdrawn=(
+            '        await credentials.withdraw_token(tx, row["subject_id"], tokens.access)\n',
+            '        await credentials.withdraw_token(tx, "", tokens.access)\n',
+        ),
+        silence_about_grants_leaves_them=(
+            "grants = coalesce(:grants::text[], grants)",
+            "grants = coalesce(:grants::text[], '{}')",
+        ),
         seen_connection_is_disconnected=(
             "   AND connection_id = $2\nRETURNING sign_in_id",
             "   AND $2::uuid IS NOT NULL\nRETURNING sign_in_id",
         ),
     ),
     *mutants_in_file(
+        credentials,
+        test_connections,
+        token_of_their_own_is_not_withdrawn=(
+            "   AND token_sha = $2\n   AND state = 'valid'\n",
+            "   AND $2::bytea IS NOT NULL\n   AND state = 'valid'\n",
+        ),
+        withdrawn_token_is_deleted=("   SET sealed = ''\n", "   SET sealed = sealed\n"),
+    ),
+    *mutants_in_file(
         connected_accounts,
         test_connected_accounts,
+        dropped_tokens_are_revoked=(
+            "bool(answer.refresh_token) and await self._hub.revoke_token(renewed.refresh)",
+            "False",
+        ),
         confirmed_account_acts=("if caller.subject_id != connection.subject_id:", "if False:"),
         only_invalid_grant_ends_a_connection=('if error.reason != "invalid_grant":', "if False:"),
         refresh_needs_the_lease=("if await self._lease(expired):", "if True:"),
@@ -89,6 +115,10 @@ CONNECTION_GUARDS: Final = (
     *mutants_in_file(
         upstream,
         test_connected_accounts,
+        slow_answer_is_not_waited_for=(
+            "with anyio.fail_after(self._request_limit.total_seconds()):",
+            "with anyio.fail_after(None):",
+        ),
         outage_refuses_no_token=(
             "if is_outage or not answer.error:",
             "if not answer.error:",
@@ -141,11 +171,11 @@ CONNECTION_GUARDS: Final = (
             (
                 "        self._require_browser(request, confirmed.browser_digest)\n"
                 '        if form.get("decision") != "allow":\n'
-                '            return self._end("Not connected"'
+                "            is_revoked = await self._flow.cancel"
             ),
             (
                 '        if form.get("decision") != "allow":\n'
-                '            return self._end("Not connected"'
+                "            is_revoked = await self._flow.cancel"
             ),
         ),
         disconnect_is_of_its_browser=(
@@ -176,7 +206,20 @@ CONNECTION_GUARDS: Final = (
             "return limit_page(endpoint)",
             "return limit_page.__globals__['limit_body'](endpoint)",
         ),
+        cancelled_tokens_are_not_called_revoked=(
+            "is_revoked = await self._flow.cancel(confirmed)",
+            "is_revoked = True",
+        ),
+        doubt_is_not_called_nothing=(
+            "        except InDoubt as error:",
+            "        except ZeroDivisionError as error:",
+        ),
         name_of_a_sign_in_is_no_markup=("label=escape(account.label)", "label=account.label"),
+    ),
+    *mutants_in_file(
+        connect_flow,
+        test_connecting,
+        disconnect_of_nothing_is_refused=("        if deleted is None:", "        if False:"),
     ),
     *mutants_in_file(
         authenticators,

@@ -11,12 +11,14 @@ import pytest
 
 from schema.accounts import connections
 from schema.accounts.connections import AccountConnection, HubTokens
+from schema.accounts.credentials import save_credential
 from schema.accounts.key_rotation import count_lost_rows, rotate_keys
 from schema.accounts.row_security import act_as_sign_in
 from schema.accounts.tables import ConnectionState
 from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database, Transaction
 from schema.jobs.retention.pruning import prune_expired
+from tests.support.database.lock_waits import run_in_turn_at_lock
 from tests.support.database.row_security import tenant_transaction
 from tests.support.jobs.retention import uniform_periods
 from tests.support.subjects import ADA_ID, BOB_ID, EVE_ID
@@ -231,13 +233,15 @@ async def test_a_refresh_does_not_reach_a_connection_that_was_made_since(
     await refuse(database, connected)
     async with database.transaction() as tx:
         assert not await connections.lease_refresh(tx, connected)
-        await connections.disconnect_account(
+        late = await connections.disconnect_account(
             tx, vault, sign_in_id=ADA_SIGN_IN, connection_id=connected.connection_id
         )
     latest = await load(database, vault)
 
     assert revoked is not None
-    assert not stored
+    assert revoked.tokens is not None
+    assert revoked.tokens.refresh.reveal() == "hf_oauth__refresh_first"
+    assert (stored, late) == (False, None)
     assert (latest.subject_id, latest.version, reveal(latest)) == (
         BOB_ID,
         1,
@@ -276,6 +280,70 @@ async def test_connected_accounts_are_sealed_again_with_a_new_key(
     assert (counts.resealed, await count_lost_rows(database, new_only)) == (1, 0)
     assert reveal(await load(database, new_only)) is not None
     assert reveal(await load(database, vault)) is None
+
+
+@pytest.mark.parametrize(
+    ("token", "state_after"),
+    [
+        (FIRST.access, ("refused", False, "credentials")),
+        (Secret("hf_of_their_own"), ("valid", True, None)),
+    ],
+    ids=["of_the_connection", "of_their_own"],
+)
+async def test_jobs_do_not_go_on_with_the_token_of_a_deleted_connection(
+    database_url: str,
+    database: Database,
+    vault: Vault,
+    connected: AccountConnection,
+    token: Secret,
+    state_after: tuple[str, bool, str | None],
+) -> None:
+    """It is deleted and its subject held; another token of theirs is not touched."""
+    async with tenant_transaction(database_url, ADA_ID) as tx:
+        await save_credential(
+            tx, vault, subject_id=ADA_ID, name="ada", token=token, expires_at=None
+        )
+    async with tenant_transaction(database_url, ADA_ID) as tx:
+        await act_as_sign_in(tx, ADA_SIGN_IN)
+        deleted = await connections.disconnect_account(
+            tx, vault, sign_in_id=ADA_SIGN_IN, connection_id=connected.connection_id
+        )
+
+    async with database.transaction() as tx:
+        row = await tx.fetchrow(
+            "SELECT state, octet_length(sealed) > 0 AS is_stored, hold"
+            "  FROM credential JOIN subject ON subject.id = subject_id"
+        )
+    assert deleted is not None
+    assert row is not None
+    assert (row["state"], row["is_stored"], row["hold"]) == state_after
+
+
+async def test_a_refresh_without_a_scope_leaves_the_grants(
+    database: Database, vault: Vault, connected: AccountConnection
+) -> None:
+    """A server may leave it out when it is that of before (RFC 6749, section 5.1)."""
+    assert await store(database, vault, connected)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT grants FROM connected_account") == ["jobs"]
+
+
+async def test_a_connection_that_is_used_meanwhile_is_not_deleted(
+    database: Database, vault: Vault, connected: AccountConnection
+) -> None:
+    """The call that used it was first, and its person would have to connect again."""
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE connected_account SET used_at = now() - interval '31 days'")
+
+    await run_in_turn_at_lock(
+        database,
+        "SELECT FROM connected_account FOR UPDATE",
+        lambda tx: connections.record_use(tx, ADA_SIGN_IN),
+        lambda tx: connections.delete_unused_connections(tx, period=timedelta(days=30), limit=10),
+    )
+
+    assert (await load(database, vault)).connection_id == connected.connection_id
 
 
 async def test_what_nobody_uses_is_deleted(

@@ -127,10 +127,11 @@ async def test_every_row_comes_back_to_a_login_without_rights(
 
         rows = await read_rows(database_url)
         assert [table for table, lines in rows.items() if not lines] == []
-        assert await read_rows(target) == rows
         assert {table: summary.rows[table] for table in rows} == {
             table: len(lines) for table, lines in rows.items()
         }
+        rows["connected_account"] = []  # its person may have disconnected it since
+        assert await read_rows(target) == rows
         assert await query(target, SWITCHED_OFF) == []
         again = await dump(target, vault)
         async with create_target(postgres_url) as second:

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from schema.accounts import connections
@@ -30,7 +30,7 @@ from service.auth.connected_accounts import ConnectedAccounts, ConnectionLost, H
 from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
 from service.auth.jwt_verifier import ExternalIdentity
 from service.auth.token_verifier import TokenVerifier
-from service.auth.upstream import Application, IssuerMetadata, UpstreamServer
+from service.auth.upstream import REQUEST_LIMIT, Application, IssuerMetadata, UpstreamServer
 from service.database import TenantDatabase
 from tests.support.http_server import serve_app
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
@@ -56,6 +56,23 @@ class TokenEndpoint:
     gate: Event = field(default_factory=Event)
     """Cleared, it lets those who refresh wait."""
     was_called: Event = field(default_factory=Event)
+    revoked: list[str] = field(default_factory=list[str])
+    """The tokens that were revoked."""
+
+    async def revoke(self, request: Request) -> Response:
+        """Answer like a revocation endpoint (RFC 7009); the Hub has none."""
+        self.revoked.extend(parse_qs((await request.body()).decode())["token"])
+        return Response()
+
+    async def drip(self, request: Request) -> Response:
+        """Answer without end, each byte in time."""
+
+        async def write() -> AsyncGenerator[bytes]:
+            while not await request.is_disconnected():
+                yield b" "
+                await anyio.sleep(0.05)
+
+        return StreamingResponse(write())
 
     async def refresh(self, request: Request) -> Response:
         """Answer like `POST /oauth/token`."""
@@ -85,9 +102,9 @@ def token_endpoint(fake_hub: FakeHub) -> Generator[TokenEndpoint]:
     endpoint = TokenEndpoint()
     endpoint.gate.set()
     fake_hub.whoami_by_token["hf_next"] = whoami_answer(ADA_ID, "ada")
-    with serve_app(
-        Starlette(routes=[Route("/token", endpoint.refresh, methods=["POST"])])
-    ) as endpoint.url:
+    handlers = {"/token": endpoint.refresh, "/revoke": endpoint.revoke, "/drip": endpoint.drip}
+    routes = [Route(path, handler, methods=["POST"]) for path, handler in handlers.items()]
+    with serve_app(Starlette(routes=routes)) as endpoint.url:
         yield endpoint
     endpoint.gate.set()
 
@@ -136,6 +153,7 @@ async def open_replica(
         overrides = {
             "authorization_endpoint": f"{token_endpoint.url}/authorize",
             "token_endpoint": f"{token_endpoint.url}/token",
+            "revocation_endpoint": f"{token_endpoint.url}/revoke",
         }
         upstream = UpstreamServer(
             session,
@@ -309,6 +327,52 @@ async def test_a_call_that_goes_away_does_not_lose_the_next_tokens(
     stored = await read(database, vault)
     assert stored.tokens is not None
     assert (stored.version, stored.tokens.refresh.reveal()) == (2, "refresh-1")
+
+
+@pytest.mark.usefixtures("connected")
+async def test_tokens_that_come_after_a_disconnect_are_revoked(
+    replica: Replica, database: Database, vault: Vault, token_endpoint: TokenEndpoint
+) -> None:
+    """Nobody else knows them, and they could be used until the person looks at the Hub."""
+    await expire(database)
+    token_endpoint.gate.clear()
+    refusals: list[HoldfastError] = []
+
+    async def call() -> None:
+        refusals.append(await replica.refusal())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.to_thread.run_sync(token_endpoint.was_called.wait, 20)
+        seen = await read(database, vault)
+        async with database.transaction() as tx:
+            await connections.disconnect_account(
+                tx, vault, sign_in_id=SIGN_IN_ID, connection_id=seen.connection_id
+            )
+        token_endpoint.gate.set()
+
+    assert [type(each) for each in refusals] == [HubAuthorityMissing]
+    assert token_endpoint.revoked == ["refresh-1"]
+
+
+async def test_a_slow_answer_ends_before_the_lease(token_endpoint: TokenEndpoint) -> None:
+    """Else another process would send the refresh token a second time."""
+    overrides = {
+        "authorization_endpoint": f"{token_endpoint.url}/authorize",
+        "token_endpoint": f"{token_endpoint.url}/drip",
+    }
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as session:
+        upstream = UpstreamServer(
+            session,
+            IssuerMetadata(session, token_endpoint.url, overrides),
+            Application("app", None, f"{CONNECT_URL}/hugging-face"),
+            audience=None,
+            request_limit=timedelta(seconds=0.5),
+        )
+        with anyio.fail_after(HTTP_TIMEOUT_SECONDS), pytest.raises(Unavailable):
+            await upstream.refresh_token("refresh-0", (), None)
+
+    assert REQUEST_LIMIT < connections.REFRESH_LEASE
 
 
 @pytest.mark.usefixtures("connected")

@@ -1,17 +1,22 @@
 """A person connects their account once, in a browser, and sends no second token any more."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.types import Scope
 
 from schema.accounts import connections
 from schema.accounts.connections import hash_sign_in
 from schema.accounts.vault import Vault
-from schema.common.errors import Invalid
+from schema.common.errors import InDoubt, Invalid
 from schema.db.database import Database
 from schema.settings import Settings
 from service.cli.doctor import check_connecting
+from service.http.connect.flow import ConnectFlow
+from service.http.connect.routes import ConnectPages
 from service.local.hub_emulator.users import LocalTokenKind, find_user
 from service.local.ports import find_free_port
 from service.mcp.catalog.help import build_help_page
@@ -124,6 +129,7 @@ async def test_who_cancels_connects_nothing(person: ConnectingBrowser, database:
     page = await person.press(await person.reach_confirmation(), "deny")
 
     assert "Nothing was stored" in page.text
+    assert "connected-applications" in page.text, "the Hub has not revoked what it gave"
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM connected_account") == 0
 
@@ -148,6 +154,48 @@ async def test_a_disconnected_account_is_gone_at_once(
     assert "No Hugging Face account is connected" in nothing.text
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM connected_account") == 0
+
+
+async def test_a_page_of_an_earlier_connection_disconnects_nothing(
+    connecting_url: str, person: ConnectingBrowser, token: str, database: Database
+) -> None:
+    """Its answer would else say that the connection is deleted."""
+    await person.connect()
+    page = await person.get(await person.sign_in("disconnect"))
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE connected_account SET connection_id = gen_random_uuid()")
+
+    answer = await person.press(page)
+
+    assert answer.status_code == 400
+    assert "The connection has changed" in answer.text
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM connected_account") == 1
+        assert await tx.fetchval("SELECT count(*) FROM audit_entry WHERE action ~ 'disconn'") == 0
+
+
+class FlowInDoubt(ConnectFlow):
+    """A flow that lost the answer to its commit."""
+
+    def __init__(self) -> None:
+        """Make one that needs no services."""
+
+    def open_hub_step(self, sealed: str) -> NoReturn:
+        """Fail as a transaction does when Postgres goes away during the commit."""
+        raise InDoubt("The database", effect="whether this was done is not known")
+
+
+async def test_a_commit_in_doubt_is_not_called_undone() -> None:
+    """The person would believe that nothing is stored."""
+    pages = ConnectPages(FlowInDoubt(), "https://holdfast.example")
+    scope: Scope = {"type": "http", "method": "GET", "query_string": b"", "headers": []}
+
+    page = await pages.return_from_hub(Request(scope))
+
+    assert page.status_code == 503
+    assert b"whether this was done is not known" in page.body
+    assert b"begin again" in page.body
+    assert b"Nothing" not in page.body
 
 
 async def test_what_the_hub_takes_back_has_to_be_connected_again(
