@@ -7,21 +7,23 @@ without an answer; and it knows no batches. Both are settled here, before a mess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pydantic_core
 from mcp_types import DEFAULT_NEGOTIATED_VERSION, INVALID_REQUEST
-from pydantic import BaseModel, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, StrictInt, StrictStr, ValidationError
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Scope
 
 _JSON: Final = "application/json"
 _EVENT_STREAM: Final = "text/event-stream"
+MAX_BATCH_MESSAGES: Final = 50
+"""How many messages a batch may have; all its answers are held in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The call in a message; of a malformed one all names are empty."""
+    """The call in a message; what is malformed of it is empty."""
 
     method: str = ""
     tool: str = ""
@@ -37,48 +39,37 @@ class _Params(BaseModel):
 
 class _Message(BaseModel):
     method: str = ""
-    params: _Params = _Params()
+    params: Any = None
 
 
 class _Envelope(BaseModel):
     id: StrictInt | StrictStr = ""
 
 
-_MESSAGES: Final = TypeAdapter(_Message | list[_Message])
-_ENVELOPES: Final = TypeAdapter(_Envelope | list[_Envelope])
-
-
 def parse_calls(body: bytes) -> list[Call]:
-    """Return the calls in a body; an empty one if it is malformed."""
-    try:
-        parsed = _MESSAGES.validate_json(body)
-    except ValidationError:
-        return [Call()]
-    return [_to_call(message) for message in (parsed if isinstance(parsed, list) else [parsed])]
+    """Return the call in each message of a body; an empty one for what is malformed."""
+    return [_parse_call(message) for message in _parse_messages(body)]
 
 
 def is_batch(body: bytes) -> bool:
-    """Return whether a body is a list."""
-    return body.lstrip(b" \t\r\n").startswith(b"[")
+    """Return whether a body is a list; what is no JSON is none."""
+    return _has_bracket(body) and _parse_json(body) is not None
 
 
 def refuse_messages(body: bytes, headers: Mapping[str, str]) -> Response | None:
     """Refuse a body whose form the protocol does not have; None if the SDK may read it."""
-    try:
-        envelopes = _ENVELOPES.validate_json(body)
-    except ValidationError as error:
-        # What is no JSON, or no message, the SDK refuses in its own words.
-        if any("id" in problem["loc"] for problem in error.errors(include_url=False)):
-            return _invalid_request("The id of a request is a string or an integer, never null.")
+    if is_batch(body) and (refusal := _refuse_batch(body, headers)) is not None:
+        return refusal
+    # What is no JSON, or no message, the SDK refuses in its own words.
+    if all(_has_valid_id(message) for message in _parse_messages(body)):
         return None
-    return _refuse_batch(body, headers) if isinstance(envelopes, list) else None
+    return _invalid_request("The id of a request is a string or an integer, never null.")
 
 
 async def answer_batch(body: bytes, scope: Scope, json_transport: ASGIApp) -> Response:
     """Have each message of a batch answered in turn; notifications have no answer."""
     answers: list[Any] = []
-    messages: list[Any] = pydantic_core.from_json(body)
-    for message in messages:
+    for message in _parse_messages(body):
         reply = await _answer_message(pydantic_core.to_json(message), scope, json_transport)
         if reply:
             answers.append(pydantic_core.from_json(reply))
@@ -113,19 +104,59 @@ def _refuse_batch(body: bytes, headers: Mapping[str, str]) -> Response | None:
     calls = parse_calls(body)
     if not calls:
         return _invalid_request("A batch has at least one message.")
+    if len(calls) > MAX_BATCH_MESSAGES:
+        return _invalid_request(
+            f"A batch has at most {MAX_BATCH_MESSAGES} messages, and this one has {len(calls):,}. "
+            "Nothing was done. Send them in several requests."
+        )
     if any(call.method == "initialize" for call in calls):
         return _invalid_request("initialize is sent by itself, never in a batch.")
     return None
 
 
-def _to_call(message: _Message) -> Call:
-    params = message.params
-    if message.method == "resources/read" and isinstance(params.uri, str):
-        return Call(message.method, resource=params.uri)
-    if message.method != "tools/call":
-        return Call(message.method)
+def _has_bracket(body: bytes) -> bool:
+    return body.lstrip(b" \t\r\n").startswith(b"[")
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return pydantic_core.from_json(body)
+    except ValueError:
+        return None
+
+
+def _parse_messages(body: bytes) -> list[Any]:
+    """Return the messages of a body, whatever they are: these are counted, and these answered."""
+    parsed = _parse_json(body)
+    if isinstance(parsed, list):
+        return cast("list[Any]", parsed)
+    return [parsed]
+
+
+def _has_valid_id(message: Any) -> bool:
+    try:
+        _Envelope.model_validate(message)
+    except ValidationError as error:
+        return not any("id" in problem["loc"] for problem in error.errors(include_url=False))
+    return True
+
+
+def _parse_call(message: Any) -> Call:
+    try:
+        parsed = _Message.model_validate(message)
+    except ValidationError:
+        return Call()
+    method = parsed.method
+    try:
+        params = _Params.model_validate({} if parsed.params is None else parsed.params)
+    except ValidationError:
+        return Call(method)
+    if method == "resources/read" and isinstance(params.uri, str):
+        return Call(method, resource=params.uri)
+    if method != "tools/call":
+        return Call(method)
     is_mapping = isinstance(params.arguments, dict)
-    return Call(message.method, params.name, params.arguments if is_mapping else {})
+    return Call(method, params.name, params.arguments if is_mapping else {})
 
 
 async def _answer_message(body: bytes, scope: Scope, json_transport: ASGIApp) -> bytes:

@@ -30,12 +30,25 @@ CALL_GUARDS: Final = (
         messages,
         test_messages,
         a_wrong_id_is_refused=(
-            'if any("id" in problem["loc"] for problem in error.errors(include_url=False)):',
-            "if not body:",
+            'return not any("id" in problem["loc"] for problem in error.errors(include_url=False))',
+            "return True",
         ),
         later_versions_have_no_batches=(
             "if version != DEFAULT_NEGOTIATED_VERSION:",
             "if not version:",
+        ),
+        each_message_of_a_batch_is_read_by_itself=(
+            "return [_parse_call(message) for message in _parse_messages(body)]",
+            "return [_parse_call(message) for message in _parse_messages(body)][:1]",
+        ),
+        a_malformed_handshake_is_one=(
+            "        return Call(method)\n    if",
+            "        return Call()\n    if",
+        ),
+        batches_have_a_greatest_length=("if len(calls) > MAX_BATCH_MESSAGES:", "if False:"),
+        a_list_that_is_no_json_is_no_batch=(
+            "return _has_bracket(body) and _parse_json(body) is not None",
+            "return _has_bracket(body)",
         ),
     ),
     *mutants_in_file(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.http.messages import MAX_BATCH_MESSAGES
 from tests.support.factories import StartService
 from tests.support.http_clients import AsyncHttpClient, HttpClient
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
@@ -154,6 +155,62 @@ async def test_each_message_of_a_batch_counts_as_a_call(
         answer = await post(url, batch, authorization="Bearer hf_batch")
 
     assert answer.status_code == 429
+
+
+@pytest.mark.parametrize(
+    "malformed", ['{"method": 1}', "1", "null", "[]", '{"method": "ping", "params": []}']
+)
+async def test_a_malformed_message_hides_no_other_of_its_batch(
+    start_service: StartService, fake_hub: FakeHub, malformed: str
+) -> None:
+    """`parse_calls` reads each by itself: a batch was one call, whatever followed the first."""
+    subject_id = f"5e9ecfc04957053f6065{len(malformed):04x}"
+    fake_hub.whoami_by_token["hf_hidden"] = whoami_answer(subject_id, "hidden")
+    following = json.dumps([PING | {"id": number} for number in range(3)])[1:]
+    handshake = '{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": []}'
+    with start_service(calls_per_minute=3) as url:
+        refused = await post(url, f"[{malformed}, {handshake}]", authorization="Bearer hf_hidden")
+        version = await post(
+            url,
+            f"[{malformed}]",
+            authorization="Bearer hf_hidden",
+            mcp_protocol_version="2025-11-25",
+        )
+        counted = await post(url, f"[{malformed}, {following}", authorization="Bearer hf_hidden")
+
+    assert (refused.status_code, version.status_code, counted.status_code) == (400, 400, 429)
+    assert "by itself" in refused.json()["error"]["message"]
+    assert "one message in each request" in version.json()["error"]["message"]
+
+
+async def test_a_malformed_message_of_a_batch_is_answered_beside_the_others(
+    service_url: str,
+) -> None:
+    """As JSON-RPC says; each is one call."""
+    answer = await post(service_url, [1, {"method": 1}, PING | {"id": 3}])
+
+    assert answer.status_code == 200
+    assert [each.get("error", {}).get("code") for each in answer.json()] == [-32602, -32602, None]
+
+
+async def test_a_batch_has_a_greatest_length(service_url: str) -> None:
+    """All its answers are held at a time; the refusal names the number."""
+    longest = [PING | {"id": number} for number in range(MAX_BATCH_MESSAGES)]
+
+    answered = await post(service_url, longest)
+    refused = await post(service_url, [{"method": 1}, *longest])
+
+    assert len(answered.json()) == MAX_BATCH_MESSAGES
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == -32600
+    assert "at most 50 messages, and this one has 51" in refused.json()["error"]["message"]
+
+
+async def test_a_list_that_is_no_json_is_refused_in_words(service_url: str) -> None:
+    """It is no batch."""
+    answer = await post(service_url, '[{"method": ')
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32700)
 
 
 IDS: Final = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
