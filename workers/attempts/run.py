@@ -104,8 +104,12 @@ async def run_attempt(
         else:
             hit_failpoint("launch.unsent")
             outcome = Unknown(_STOPPED_MESSAGE)
-            answer = await _execute(worker, executor, claim, credential, secrets, hand_back)
-            outcome = redact_outcome(answer, Redactor(secrets, credential.token))
+            redactor = Redactor(secrets, credential.token)
+            reporter = ProgressReporter(worker, claim.run_id, redactor)
+            answer = await _execute(
+                worker, executor, claim, credential, secrets, reporter, hand_back
+            )
+            outcome = redact_outcome(answer, redactor)
             hit_failpoint("launch.sent")
         await _write_outcome(worker, claim, outcome, partial(record, outcome=outcome))
         hit_failpoint("launch.settled")
@@ -344,11 +348,11 @@ async def _execute(
     claim: ClaimedJob,
     credential: DecryptedToken,
     secrets: Mapping[str, Secret],
+    reporter: ProgressReporter,
     hand_back: asyncio.Event,
 ) -> Outcome:
     """Send the one request of an attempt; abort a call whose lease cannot be renewed."""
     outcome: Outcome | None = None
-    reporter = ProgressReporter(worker, claim.run_id)
     request = ExecutionRequest(
         run_id=claim.run_id,
         job_id=claim.job_id,

@@ -239,7 +239,7 @@ async def _follow_call(
                     has_ended = True
                     return event
                 request.report_progress(
-                    JobProgress(event.done, event.total, event.message, event.partial)
+                    JobProgress(event.done, event.total, event.message, call.partial_values.render)
                 )
         raise CallOutcomeUnknown("the connection ended before the call did")
     finally:

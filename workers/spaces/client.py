@@ -13,13 +13,14 @@ its status cannot be requested any more.
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
+from anyio.lowlevel import checkpoint
 from pydantic import TypeAdapter, ValidationError
 
 from schema.common.text import format_count
@@ -61,8 +62,6 @@ class CallStatus:
     message: str
     done: int | None = None
     total: int | None = None
-    partial: str | None = None
-    """What a function has yielded last, shortened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,8 @@ class SpaceCall:
         self._client = client
         self._prefix = api.api_prefix
         self._endpoint = endpoint
-        self._partial_values = PartialValues(endpoint, are_edits=api.sends_edits)
+        self.partial_values = PartialValues(endpoint, are_edits=api.sends_edits)
+        """What the function has yielded last."""
         self._session_hash = uuid4().hex
         self._event_id = ""
 
@@ -195,7 +195,7 @@ class SpaceCall:
                     raise CallOutcomeUnknown(f"it answered {response.status_code}")
                 async with aclosing(_read_messages(response)) as messages:
                     async for message in messages:
-                        if (event := _parse_event(message, self._partial_values)) is not None:
+                        if (event := _parse_event(message, self.partial_values)) is not None:
                             yield event
                             if not isinstance(event, CallStatus):
                                 return
@@ -234,6 +234,7 @@ async def _read_messages(response: httpx2.Response) -> AsyncGenerator[_QueueMess
             line += line_end
             if (message := _parse_message(bytes(line))) is not None:
                 yield message
+                await checkpoint()  # a chunk may have thousands of them
             line.clear()
         line += line_start
         if len(line) > _MAX_EVENT_BYTES:
@@ -252,9 +253,22 @@ def _parse_message(line: bytes) -> _QueueMessage | None:
     return message.model_copy(update={"event_bytes": len(line)})
 
 
-def _parse_event(  # noqa: PLR0911  # one return for each kind
+def _parse_event(
     message: _QueueMessage, partial_values: PartialValues
 ) -> CallStatus | CallCompleted | CallFailed | None:
+    match message.msg:
+        case "process_completed":
+            return _parse_completion(message)
+        case "unexpected_error":
+            raise CallOutcomeUnknown(to_storable(message.message or "it stopped unexpectedly"))
+        case _:
+            try:
+                return _parse_status(message, partial_values)
+            except (ValueError, OverflowError):
+                return None  # a number that is not finite, or has too many digits to be written
+
+
+def _parse_status(message: _QueueMessage, partial_values: PartialValues) -> CallStatus | None:
     match message.msg:
         case "estimation" if message.rank is not None:
             return CallStatus(
@@ -266,16 +280,11 @@ def _parse_event(  # noqa: PLR0911  # one return for each kind
             output = message.output or _CallOutput()
             partial_values.add(output.data, message.event_bytes)
             partial = format_count(partial_values.count, "partial result")
-            return CallStatus(f"Running, {partial} so far", partial=partial_values.to_text())
+            return CallStatus(f"Running, {partial} so far")
         case "progress" if message.progress_data:
-            progress = _parse_progress(message.progress_data[-1])
-            return replace(progress, partial=partial_values.to_text())
+            return _parse_progress(message.progress_data[-1])
         case "log" if message.log:
-            return CallStatus(message.log, partial=partial_values.to_text())
-        case "process_completed":
-            return _parse_completion(message)
-        case "unexpected_error":
-            raise CallOutcomeUnknown(to_storable(message.message or "it stopped unexpectedly"))
+            return CallStatus(message.log)
         case _:
             return None
 

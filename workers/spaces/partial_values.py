@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from schema.common.text import truncate
 from schema.hub.gradio_api import Endpoint
+from schema.jobs.progress import TextRedactor
 from workers.spaces.file_values import find_file_path
 
 MAX_EVENT_BYTES: Final = 128 * 1024
@@ -59,22 +60,34 @@ class PartialValues:
             else:
                 self._apply_edits(self._values, data)
                 self._limit_size(self._values, event_bytes)
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-            self._has_given_up, self._values = True, None
+        except Exception:  # noqa: BLE001  # whatever a Space sends, the call goes on
+            self._give_up()
 
-    def to_text(self) -> str | None:
-        """Write the last values, or the beginning and the end of them; None if there are none."""
+    def render(self, redactor: TextRedactor) -> str | None:
+        """Write the last values, or the beginning and the end of them; None if there are none.
+
+        It writes the whole of up to 256 KiB, so it is to be called seldom. Secrets are replaced
+        before the text is cut, so no part of one is left.
+        """
         if self._values is None:
             return None
-        labelled = self._endpoint.label_results(self._values)
-        if len(labelled) == 1:
-            return truncate(_to_text(labelled[0][1]), MAX_TEXT_CHARS, keeps_end=True)
-        room = MAX_TEXT_CHARS // max(1, len(labelled))
-        lines = [
-            truncate(f"{output.label or number}: {_to_text(value)}", room, keeps_end=True)
-            for number, (output, value) in enumerate(labelled, start=1)
-        ]
-        return truncate("\n".join(lines), MAX_TEXT_CHARS, keeps_end=True) or None
+        try:
+            labelled = self._endpoint.label_results(self._values)
+            texts = [redactor.redact(_to_text(value)) for _, value in labelled]
+        except Exception:  # noqa: BLE001  # whatever a Space sends, the call goes on
+            self._give_up()
+            return None
+        if len(labelled) > 1:
+            room = MAX_TEXT_CHARS // len(labelled)
+            names = [output.label or number for number, (output, _) in enumerate(labelled, start=1)]
+            texts = [
+                truncate(f"{name}: {text}", room, keeps_end=True)
+                for name, text in zip(names, texts, strict=True)
+            ]
+        return truncate("\n".join(texts), MAX_TEXT_CHARS, keeps_end=True) or None
+
+    def _give_up(self) -> None:
+        self._has_given_up, self._values = True, None
 
     def _apply_edits(self, values: list[Any], edits_by_output: Sequence[Any]) -> None:
         for place, edits in enumerate(edits_by_output):

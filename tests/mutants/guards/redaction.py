@@ -135,8 +135,8 @@ REDACTION_GUARDS: Final = (
         attempt_run,
         test_attempt_run,
         a_refusal_repeats_no_secret=(
-            "outcome = redact_outcome(answer, Redactor(",
-            "outcome = answer or (Redactor(",
+            "outcome = redact_outcome(answer, redactor)",
+            "outcome = answer",
         ),
         a_passed_token_is_looked_for=(
             "if names := list_token_variables(claim.spec):",

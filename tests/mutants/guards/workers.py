@@ -14,6 +14,7 @@ from tests.schema.common.process import test_shutdown, test_tls
 from tests.schema.jobs import test_progress
 from tests.schema.messaging import test_wakeups
 from tests.service.mcp.tools import test_jobs as test_tool_jobs
+from tests.workers.attempts import test_progress as test_attempt_progress
 from tests.workers.attempts import test_run as test_attempt_run
 from tests.workers.batches import test_turns
 from tests.workers.hub import test_client as test_hub_client
@@ -26,13 +27,20 @@ from tests.workers.loops import (
     test_reconcile_runs,
     test_young_runs,
 )
+from tests.workers.spaces import test_client_attacks as test_space_attacks
 from tests.workers.spaces import test_partial_values
 from workers import context, timing
+from workers.attempts import progress as attempt_progress
 from workers.attempts import run as attempt_run
 from workers.executors import hub_job
 from workers.loops import claim_jobs, engine, poll_runs, reconcile_runs
+from workers.spaces import client as space_client
 from workers.spaces import partial_values
 
+_ODD_VALUES: Final = """\
+        except Exception:  # noqa: BLE001  # whatever a Space sends, the call goes on
+            self._give_up()
+"""
 WORKER_GUARDS: Final = (
     *mutants_in_file(
         partial_values,
@@ -51,6 +59,37 @@ WORKER_GUARDS: Final = (
             "if self._values is None or not self._are_edits:",
             "if self._values is None:",
         ),
+        an_odd_edit_does_not_end_the_call=(
+            _ODD_VALUES + "\n    def render(",
+            _ODD_VALUES.replace("Exception", "(LookupError, TypeError, ValueError)")
+            + "\n    def render(",
+        ),
+        an_odd_value_does_not_end_the_call=(
+            _ODD_VALUES + "            return None\n",
+            _ODD_VALUES.replace("Exception", "LookupError") + "            return None\n",
+        ),
+        a_partial_result_has_no_secret=("redactor.redact(_to_text(value))", "_to_text(value)"),
+    ),
+    *mutants_in_file(
+        space_client,
+        test_space_attacks,
+        no_number_of_an_event_ends_the_call=(
+            "except (ValueError, OverflowError):",
+            "except KeyError:",
+        ),
+        a_flood_of_events_leaves_turns=(
+            "                await checkpoint()",
+            "                pass",
+        ),
+    ),
+    *mutants_in_file(
+        attempt_progress,
+        test_attempt_progress,
+        a_message_has_no_secret=(
+            "_redact_start(newest.message, self._redactor)",
+            "newest.message",
+        ),
+        a_cut_message_has_no_part_of_a_secret=("[: -redactor.max_secret_chars]", ""),
     ),
     *mutants_in_file(
         job_progress,

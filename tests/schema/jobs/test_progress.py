@@ -28,7 +28,7 @@ async def test_what_was_yielded_is_in_the_row_and_in_no_event(
     async with database.transaction() as tx:
         for partial in ("a", "a b"):
             assert await record_progress(
-                tx, run_id, JobProgress(message="Running", partial=partial), worker="w"
+                tx, run_id, JobProgress(message="Running"), partial=partial, worker="w"
             )
 
     progress, events = await read_stored(database)
@@ -42,7 +42,7 @@ async def test_what_was_yielded_has_a_limit(database: Database, make_job: JobFac
     run_id = await RunDriver(database).start_run()
 
     async with database.transaction() as tx:
-        await record_progress(tx, run_id, JobProgress(partial="x" * 9999), worker="w")
+        await record_progress(tx, run_id, JobProgress(), partial="x" * 9999, worker="w")
 
     progress, _ = await read_stored(database)
     assert len(progress["partial"]) == 2000

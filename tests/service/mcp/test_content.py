@@ -176,7 +176,7 @@ async def test_a_running_job_says_how_to_reach_it_and_how_far_it_is(
     run_id = await run_driver.start_run()
     async with database.transaction() as tx:
         await progress.record_progress(
-            tx, run_id, JobProgress(3, 10, "epoch 3", "a\nb"), worker="w"
+            tx, run_id, JobProgress(3, 10, "epoch 3"), partial="a\nb", worker="w"
         )
         await tx.execute(
             "UPDATE remote_run SET addresses = $2 WHERE id = $1",

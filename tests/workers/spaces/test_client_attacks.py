@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
@@ -18,6 +20,7 @@ from schema.jobs.progress import JobProgress
 from schema.jobs.tables import Reason
 from tests.support.http_server import serve_app
 from tests.support.hub.gradio_app import GRADIO_CONFIG, GRADIO_INFO
+from workers.artifacts.redaction import Redactor
 from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater, Unknown
 from workers.executors.space import SpaceExecutor
 from workers.hub.client import open_hub_jobs_client
@@ -327,3 +330,59 @@ async def test_a_space_that_does_not_wake_in_time_was_never_called(
     assert outcome.reason is Reason.HUB_UNAVAILABLE
     assert "was not ready within 1s; nothing was started" in outcome.message
     assert hostile_space.requested_paths("/queue") == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"msg": "estimation", "rank": 10**4300 - 1},
+        {"msg": "estimation", "rank": 1, "rank_eta": float("inf")},
+        {"msg": "progress", "progress_data": [{"index": float("nan")}]},
+        {"msg": "progress", "progress_data": [{"progress": float("inf")}]},
+        {"msg": "process_generating", "output": {"data": [10**4299, None]}},
+        {"msg": "process_generating", "output": {"data": [[["add", [10**30], 1]], []]}},
+    ],
+)
+async def test_no_number_of_an_event_ends_the_call(
+    executor: SpaceExecutor, hostile_space: HostileSpace, event: dict[str, Any]
+) -> None:
+    """Events say how far a call is; its result is worth more."""
+    first: dict[str, Any] = {"msg": "process_generating", "output": {"data": [[], None]}}
+    hostile_space.return_values("done")
+    completed = hostile_space.events
+    hostile_space.send_messages(first, event)
+    hostile_space.events += completed
+    texts: list[str | None] = []
+
+    def report(progress: JobProgress) -> None:
+        if progress.render_partial is not None:
+            texts.append(progress.render_partial(Redactor({})))
+
+    outcome = await call_space(executor, report)
+
+    assert isinstance(outcome, Completed)
+    assert outcome.run_result.result is not None
+    assert texts[0] == "[]"
+
+
+async def test_a_flood_of_events_leaves_turns_to_others(
+    executor: SpaceExecutor, hostile_space: HostileSpace
+) -> None:
+    """A chunk has thousands of them; meanwhile the leases of all calls are to be renewed."""
+    hostile_space.return_values("done")
+    hostile_space.events = ['data: {"msg": "log", "log": "x"}\n\n' * 1000, *hostile_space.events]
+    turns = 0
+    turns_at_reports: set[int] = set()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await checkpoint()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(take_turns)
+        await call_space(executor, lambda _: turns_at_reports.add(turns))
+        group.cancel_scope.cancel()
+
+    assert len(turns_at_reports) > 500

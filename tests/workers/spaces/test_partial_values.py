@@ -7,7 +7,10 @@ from typing import Any, Final
 
 import pytest
 
+from schema.accounts.vault import Secret
+from schema.common.text import truncate
 from schema.hub.gradio_api import Endpoint, ReturnValue
+from workers.artifacts.redaction import Redactor
 from workers.spaces.partial_values import (
     MAX_EDITS,
     MAX_EVENT_BYTES,
@@ -26,6 +29,7 @@ EDITS: Final[list[tuple[Any, list[Any]]]] = [
     ([], [["add", [0], "a"], ["add", [1], "b"]]),
 ]
 """A first value, and edits of it such as Gradio's `diff` writes."""
+KEY: Final = "correct-horse-battery-staple-41"
 HOSTILE_EVENTS: Final[list[Any]] = [
     [[["replace", [7], "x"]]],
     [[["append", ["a"], "x"]]],
@@ -36,6 +40,7 @@ HOSTILE_EVENTS: Final[list[Any]] = [
     [7],
     [[["append", [], ""]] * (MAX_EDITS + 1)],
     [[["append", [], "x" * MAX_EVENT_BYTES]]],
+    [[["replace", [], []], ["add", [10**30], "x"]]],
 ]
 """What no Gradio app sends, after a first value that is a text."""
 
@@ -60,7 +65,7 @@ def assemble(*events: Any, endpoint: Endpoint | None = None, are_edits: bool = T
     for event in events:
         values.add(event, len(json.dumps(event)))
     assert values.count == len(events)
-    return values.to_text()
+    return values.render(Redactor({"KEY": Secret(KEY)}))
 
 
 @pytest.mark.parametrize(("value", "edits"), EDITS)
@@ -125,3 +130,39 @@ def test_values_that_are_replaced_again_and_again_are_shown() -> None:
     half = "x" * (MAX_EVENT_BYTES // 2)
 
     assert assemble(["a"], *[[[["replace", [], half + end]]] for end in "abcdefgh"]).endswith("xh")
+
+
+def test_values_that_are_nested_too_deep_are_not_shown() -> None:
+    """Each event nests them deeper, and the writer of JSON has a limit."""
+    hundred_levels = json.loads("[" * 100 + "]" * 100)
+    deeper = [["add", [0] * 100 * step, deepcopy(hundred_levels)] for step in range(1, 12)]
+
+    assert assemble([hundred_levels], [deeper]) is None
+
+
+def test_a_number_that_cannot_be_written_is_not_shown() -> None:
+    """Python writes no number of more than 4,300 digits, and edits can add two of 4,300."""
+    assert assemble([10**4299], [[["append", [], 9 * 10**4299]]]) is None
+
+
+def test_of_a_long_value_the_ends_are_shown() -> None:
+    """The text is that of the whole value, cut."""
+    picture: dict[str, Any] = {"path": "/x/a.png", "meta": {}}
+    numbers = list(range(20_000))
+    value: dict[str, Any] = {"a": [picture, None, 1.5], "b": numbers, "c": {"é": ["end"]}}
+    whole = json.dumps(value | {"a": [{"file": "a.png"}, None, 1.5]}, ensure_ascii=False)
+
+    assert assemble([value]) == truncate(whole, MAX_TEXT_CHARS, keeps_end=True)
+
+
+@pytest.mark.parametrize("cut", range(0, len(KEY) + 1, 6))
+def test_no_part_of_a_secret_is_shown_where_the_text_is_cut(cut: int) -> None:
+    """Secrets are replaced first."""
+    half = MAX_TEXT_CHARS // 2
+    text = "s" * (half - cut) + KEY + "m" * 50_000 + KEY + "e" * (half - cut)
+
+    for value in (text, [text], text.replace("m" * 50_000, "m")):
+        shown = assemble([value])
+
+        assert len(shown) <= MAX_TEXT_CHARS
+        assert not any(KEY[at : at + 4] in shown for at in range(len(KEY) - 3))
