@@ -7,12 +7,19 @@ import base64
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Final, assert_never
+from typing import Annotated, Final, assert_never
 from urllib.parse import quote
 
 import httpx2
 import structlog
-from pydantic import AwareDatetime, BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    ValidationError,
+)
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated, Unavailable
@@ -92,11 +99,19 @@ class _Auth(HubJson):
     access_token: _AccessToken = _AccessToken()
 
 
+def _bool_or_none(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+_ShownFlag = Annotated[bool | None, BeforeValidator(_bool_or_none)]
+"""A flag that is only shown: nobody is kept out because it has another form."""
+
+
 class _Organisation(HubJson):
     name: str
     role_in_org: str | None = None
-    can_pay: bool | None = None
-    spend_limit_reached: bool = False
+    can_pay: _ShownFlag = None
+    spend_limit_reached: _ShownFlag = None
 
 
 class _Principal(HubJson):
@@ -108,8 +123,8 @@ class _User(_Principal):
     name: str = Field(min_length=1)
     orgs: list[_Organisation] = []
     auth: _Auth = _Auth()
-    is_pro: bool | None = None
-    can_pay: bool | None = None
+    is_pro: _ShownFlag = None
+    can_pay: _ShownFlag = None
 
 
 class _ZeroGpuQuota(HubJson):

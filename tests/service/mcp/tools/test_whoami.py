@@ -126,3 +126,19 @@ async def test_each_token_has_a_quota_of_its_own(service_url: str, fake_hub: Fak
     other = await call_for_result(service_url, "whoami", caller_token="hf_bob")
 
     assert (first["zero_gpu"]["left_seconds"], other["zero_gpu"]) == (1810.5, None)
+
+
+async def test_no_flag_that_is_only_shown_keeps_anybody_out(
+    service_url: str, fake_hub: FakeHub
+) -> None:
+    """The Hub may send null, or a word of tomorrow."""
+    organisation = {"name": "acme", "roleInOrg": "write", "canPay": "soon"}
+    fake_hub.whoami_by_token["hf_ada"] |= {
+        "isPro": {"tier": 2},
+        "canPay": None,
+        "orgs": [organisation | {"spendLimitReached": None}],
+    }
+
+    view = await call_for_result(service_url, "whoami")
+
+    assert (view["plan"], view["can_pay"]) == (None, None)
