@@ -201,6 +201,18 @@ async def test_analysts_see_every_subject_but_no_secret_and_no_request(
                 await tx.execute("UPDATE job SET title = 'x'")
 
 
+async def test_analysts_read_no_progress_of_a_job(database: Database) -> None:
+    """It repeats what a call has yielded, and results are not for them either."""
+    async with database.transaction() as tx:
+        hidden = await tx.fetch(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'job'::regclass AND attnum > 0"
+            " AND NOT attisdropped"
+            " AND NOT has_column_privilege('holdfast_analyst', attrelid, attname, 'SELECT')"
+        )
+
+    assert [row["attname"] for row in hidden] == ["progress"]
+
+
 async def test_workers_see_the_rows_of_every_table(
     database_url: str, row_in_every_table: None
 ) -> None:
