@@ -129,7 +129,7 @@ def _parse_messages(body: bytes) -> list[Any]:
     """Return the messages of a body, whatever they are: these are counted, and these answered."""
     parsed = _parse_json(body)
     if isinstance(parsed, list):
-        return cast("list[Any]", parsed)
+        return cast("list[object]", parsed)
     return [parsed]
 
 
