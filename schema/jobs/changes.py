@@ -21,12 +21,13 @@ _READ_VERSIONS: Final = "SELECT * FROM job_marks($1, $2)"
 # other kind of event counts as a change, so that a new kind cannot be forgotten here.
 _CHANGED_JOBS: Final = """
 SELECT seen.job_id
-  FROM unnest($2::uuid[], $3::bigint[]) AS seen (job_id, version)
+  FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) AS seen (job_id, version, shown)
   JOIN job ON job.id = seen.job_id AND job.subject_id = $1 AND job.version > seen.version
  WHERE EXISTS (
            SELECT FROM job_event AS event
             WHERE event.job_id = seen.job_id
               AND event.version > seen.version
+              AND event.version <= seen.shown
               AND NOT (event.kind = 'unconfirmed'
                        OR (event.kind = 'bound'
                            AND event.state IN ('succeeded', 'failed', 'cancelled'))))
@@ -86,11 +87,23 @@ async def read_versions(
 
 
 async def changed_jobs(
-    tx: Transaction, subject_id: str, known_versions: Mapping[UUID, int]
+    tx: Transaction,
+    subject_id: str,
+    known_versions: Mapping[UUID, int],
+    shown_versions: Mapping[UUID, int],
 ) -> frozenset[UUID]:
-    """Return the subject's jobs that changed, for a person, since the version known."""
+    """Return the subject's jobs that changed, for a person, since the version known.
+
+    Args:
+        shown_versions: those that were read, of the same jobs. A change after them is not shown,
+            so it does not count yet.
+    """
     rows = await tx.fetch(
-        _CHANGED_JOBS, subject_id, list(known_versions.keys()), list(known_versions.values())
+        _CHANGED_JOBS,
+        subject_id,
+        list(known_versions.keys()),
+        list(known_versions.values()),
+        [shown_versions[job_id] for job_id in known_versions],
     )
     return frozenset(row["job_id"] for row in rows)
 

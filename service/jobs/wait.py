@@ -177,7 +177,8 @@ class _JobReader:
             handle: version for handle, version in self._seen_versions.items() if handle in statuses
         }
         since = {statuses[handle].id: version for handle, version in seen_versions.items()}
-        changed_ids = await job_changes.changed_jobs(tx, self._caller.subject_id, since)
+        shown = {status.id: status.version for status in statuses.values()}
+        changed_ids = await job_changes.changed_jobs(tx, self._caller.subject_id, since, shown)
         views = await operations.show_jobs(tx, self._app, list(statuses.values()))
         return _JobsRead(statuses, views, errors, changed_ids, seen_versions)
 

@@ -20,6 +20,8 @@ from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.subjects import EVE_ID
 
 NO_DELAY = timedelta(0)
+LAST = 99
+"""More than the version of any job here."""
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def read_changes(database_url: str, ada_id: str) -> Callable[[UUID, int], Awaita
 
     async def ask(job_id: UUID, version: int) -> bool:
         async with tenant_transaction(database_url, ada_id) as tx:
-            return job_id in await changes.changed_jobs(tx, ada_id, {job_id: version})
+            return job_id in await changes.changed_jobs(
+                tx, ada_id, {job_id: version}, {job_id: LAST}
+            )
 
     return ask
 
@@ -177,5 +181,17 @@ async def test_nobody_sees_changes_of_anothers_job(
     """Not even that there was some."""
     async with database.transaction() as tx:
         await lifecycle.cancel_job(tx, eve_job, subject_id=EVE_ID)
-        assert await changes.changed_jobs(tx, EVE_ID, {eve_job: 1}) == {eve_job}
-        assert await changes.changed_jobs(tx, ada_id, {eve_job: 1}) == frozenset()
+        assert await changes.changed_jobs(tx, EVE_ID, {eve_job: 1}, {eve_job: LAST}) == {eve_job}
+        assert await changes.changed_jobs(tx, ada_id, {eve_job: 1}, {eve_job: LAST}) == frozenset()
+
+
+async def test_a_change_after_what_was_read_does_not_count_yet(
+    database: Database, ada_id: str, make_job: JobFactory
+) -> None:
+    """A cancel between two statements ended a wait with a job that was not over."""
+    job_id = (await make_job()).id
+    async with database.transaction() as tx:
+        await lifecycle.cancel_job(tx, job_id, subject_id=ada_id)
+
+        assert await changes.changed_jobs(tx, ada_id, {job_id: 1}, {job_id: 1}) == frozenset()
+        assert await changes.changed_jobs(tx, ada_id, {job_id: 1}, {job_id: LAST}) == {job_id}

@@ -155,7 +155,9 @@ HOT_CALLS: Final[Mapping[str, HotCall]] = {
         lambda tx, _: list_jobs(tx, states=[JobState.QUEUED, JobState.RUNNING]), "ix_job_list"
     ),
     "changed jobs": as_tenant(
-        lambda tx, ids: changes.changed_jobs(tx, BUSY_SUBJECT, dict.fromkeys(ids.jobs, 1)),
+        lambda tx, ids: changes.changed_jobs(
+            tx, BUSY_SUBJECT, dict.fromkeys(ids.jobs, 1), dict.fromkeys(ids.jobs, 99)
+        ),
         *("pk_job_event",),
     ),
     "claim": as_worker(
