@@ -85,7 +85,7 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
         "start": 1,
         "length": 10,
     },
-    "jobs.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0]],
+    "jobs.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0], [99]],
     "jobs.changes._READ_PAGE_VERSIONS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
     "jobs.queries._FIND_JOB_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
     "jobs.queries._FIND_WORKSPACE_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
