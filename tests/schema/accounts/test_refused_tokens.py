@@ -139,9 +139,6 @@ async def test_two_calls_bring_a_token_and_find_the_runs_in_different_orders(
     claim_jobs: ClaimFactory,
 ) -> None:
     """Each makes them due: in the order of their ids, or else of their places in the table."""
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("VACUUM FULL remote_run")  # an earlier test may have left room
-    await connection.close()
     rejected, *runs = [await take_run(make_job, claim_jobs) for _ in range(4)]
     _, second, last = runs
     async with database.transaction() as tx:
@@ -163,7 +160,6 @@ async def test_two_calls_bring_a_token_and_find_the_runs_in_different_orders(
     async def move_the_last_to_the_front_and_bring(tx: Transaction) -> None:
         async with database.transaction() as mover:
             await mover.execute(MOVE_RUN, last)
-        assert await tx.fetchval(f"{SELECT_RUN} WHERE state = 'unknown' {FIRST}") == last
         await bring(tx)
 
     connection = await asyncpg.connect(database_url)
