@@ -140,7 +140,7 @@ async def test_two_calls_bring_a_token_and_find_the_runs_in_different_orders(
 ) -> None:
     """Each makes them due: in the order of their ids, or else of their places in the table."""
     rejected, *runs = [await take_run(make_job, claim_jobs) for _ in range(4)]
-    _, second, last = runs
+    _, second, last = sorted(runs)  # the first call locks them in this order
     async with database.transaction() as tx:
         # The old rows of these four are where there is room for the next ones.
         await run_launch.mark_not_created(
@@ -160,6 +160,7 @@ async def test_two_calls_bring_a_token_and_find_the_runs_in_different_orders(
     async def move_the_last_to_the_front_and_bring(tx: Transaction) -> None:
         async with database.transaction() as mover:
             await mover.execute(MOVE_RUN, last)
+        assert await tx.fetchval(f"{SELECT_RUN} WHERE state = 'unknown' {FIRST}") == last
         await bring(tx)
 
     connection = await asyncpg.connect(database_url)
