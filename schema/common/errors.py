@@ -296,6 +296,11 @@ class RateLimited(HoldfastError):
         seconds = format_count(ceil_to_seconds(self.retry_after), "second")
         return f"{seconds}, at {format_utc(self.limit_usage.resets_at)}"
 
+    @property
+    def code(self) -> str:
+        """One code for all limits of calls: a client does the same about each."""
+        return RateLimited.__name__
+
 
 class AnonymousRateLimited(RateLimited):
     """Callers at one address who have not signed in call too often."""
@@ -309,11 +314,6 @@ class AnonymousRateLimited(RateLimited):
             f"{limit:,} are used. Sign in, or try again in {self._pause}.",
         )
 
-    @property
-    def code(self) -> str:
-        """The code of any other limit of calls: a client does the same about it."""
-        return RateLimited.__name__
-
 
 class SignInRateLimited(RateLimited):
     """The endpoints of a sign-in are called too often from one address."""
@@ -326,11 +326,6 @@ class SignInRateLimited(RateLimited):
             f"{format_count(ceil_to_seconds(window), 'second')}, and {limit:,} are used. Try again "
             f"in {self._pause}.",
         )
-
-    @property
-    def code(self) -> str:
-        """The code of any other limit of calls: a client does the same about it."""
-        return RateLimited.__name__
 
 
 class Unavailable(HoldfastError):
