@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from schema.jobs import changes
 from schema.specs import command
 from service.cli import main as cli_main
 from service.http import cross_origin, messages, single_exchange
@@ -14,6 +15,7 @@ from service.runtime import derived_cache
 from service.views import jobs as view_jobs
 from service.views import money, pages, text
 from tests.mutants.mutant import mutants_in_file
+from tests.schema.jobs import test_changes
 from tests.schema.specs import test_command
 from tests.service.auth import test_repository_scopes
 from tests.service.cli import test_main as test_cli_main
@@ -26,6 +28,11 @@ from tests.service.runtime import test_derived_cache
 from tests.service.views import test_text
 
 CALL_GUARDS: Final = (
+    *mutants_in_file(
+        changes,
+        test_changes,
+        a_change_that_is_not_shown_does_not_count=("AND event.version <= seen.shown", ""),
+    ),
     *mutants_in_file(
         messages,
         test_messages,
