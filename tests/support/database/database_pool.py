@@ -135,8 +135,10 @@ class DatabasePool:
     async def _check_and_clean(self, name: str) -> bool:
         """Check the rows of a test, and make its database as new; false if it has to be dropped."""
         connection = self._connections[name]
-        if connection.is_closed():  # the test has ended all sessions
-            connection = await self._connect(name)
+        try:
+            await connection.execute("SELECT 1")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection = await self._connect(name)  # the test has ended all sessions
         await _assert_consistent(connection)
         await connection.execute(_END_SESSIONS)
         if await connection.fetch(_READ_SCHEMA_MARK) != self._marks[name]:
