@@ -35,6 +35,14 @@ LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 KINDS = (("v1", "TypeScript SDK 1"), ("v2", "TypeScript SDK 2"))
 
 
+def mark_kinds(what: str) -> Any:
+    """Return each TypeScript client, with the capability that a test of it shows."""
+    return [
+        pytest.param(kind, marks=pytest.mark.capability(OIDC_PROVIDER, f"{what} ({name})"))
+        for kind, name in KINDS
+    ]
+
+
 @pytest.fixture(scope="module")
 def proxy_port() -> int:
     """The port of the service that signs clients in by itself."""
@@ -149,18 +157,7 @@ async def test_a_client_signs_in_through_the_confidential_application(
 
 
 @seeds_only
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(
-            kind,
-            marks=pytest.mark.capability(
-                OIDC_PROVIDER, f"registration, launch and refresh ({name})"
-            ),
-        )
-        for kind, name in KINDS
-    ],
-)
+@pytest.mark.parametrize("kind", mark_kinds("registration, launch and refresh"))
 async def test_a_typescript_client_registers(
     holdfast: str, hub_token: str, javascript_folder: Path, kind: str
 ) -> None:
@@ -169,16 +166,7 @@ async def test_a_typescript_client_registers(
 
 @seeds_only
 @pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(
-            kind,
-            marks=pytest.mark.capability(
-                OIDC_PROVIDER, f"one confidential application, through Holdfast's sign-in ({name})"
-            ),
-        )
-        for kind, name in KINDS
-    ],
+    "kind", mark_kinds("one confidential application, through Holdfast's sign-in")
 )
 async def test_a_typescript_client_signs_in_through_the_confidential_application(
     proxy: str, hub_token: str, javascript_folder: Path, kind: str

@@ -35,7 +35,7 @@ async def write_reports(reporter: ProgressReporter, database: Database) -> str:
                 if stored is not None:
                     group.cancel_scope.cancel()
                     return str(stored)
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.01)  # between two looks at the row
     raise AssertionError("nothing was written")
 
 

@@ -70,7 +70,7 @@ class TokenEndpoint:
         async def write() -> AsyncGenerator[bytes]:
             while not await request.is_disconnected():
                 yield b" "
-                await anyio.sleep(0.05)
+                await anyio.sleep(0.05)  # between two bytes: well within any limit of one read
 
         return StreamingResponse(write())
 
