@@ -24,8 +24,14 @@ from tests.support.factories import FailFirstCommit, JobFactory
 from tests.support.subjects import ADA_ID
 
 pytest_plugins = ["tests.support.xdist_scheduler", "tests.support.stack"]
-# For one property by itself: --hypothesis-profile=thorough. The suite has the default, 100.
-hypothesis.settings.register_profile("thorough", max_examples=2000)
+# An example takes as long as the machine is busy, so no property has a time limit of its own.
+_SUITE_PROFILE = hypothesis.settings(
+    deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("suite", _SUITE_PROFILE)
+# For one property by itself: --hypothesis-profile=thorough. The suite tries 100 examples.
+hypothesis.settings.register_profile("thorough", _SUITE_PROFILE, max_examples=2000)
+hypothesis.settings.load_profile("suite")
 
 
 _FAIL_FIRST_COMMIT = """

@@ -86,8 +86,6 @@ MAX_ROUNDS: Final = 20
 SEARCH_SETTINGS: Final = settings(
     max_examples=40,
     stateful_step_count=40,
-    deadline=None,
-    database=None,
     phases=[Phase.generate],  # to shrink what was found takes five minutes: add it by hand
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -143,7 +143,7 @@ def test_a_name_is_short_for_five_fields(name: str) -> None:
     ).upcoming(now, 3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     minute=st.sampled_from(["0", "30", "*/5", "2,58", "59"]),
     hour=st.sampled_from(["*", "2", "1,2,3", "*/6", "23"]),

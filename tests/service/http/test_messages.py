@@ -6,7 +6,7 @@ from typing import Any, Final
 import anyio.to_thread
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.http.messages import MAX_BATCH_MESSAGES
@@ -273,7 +273,6 @@ async def test_no_request_meets_a_bug_or_is_sent_elsewhere(service_url: str) -> 
     """Whatever the path, the headers and the body: an answer in words, and never a redirect."""
     with HttpClient() as http:
 
-        @settings(deadline=None)
         @given(METHODS, PATHS, HEADERS, BODIES)
         def request(method: str, path: str, headers: dict[str, str], body: str | bytes) -> None:
             defaults = {"authorization": f"Bearer {ADA_TOKEN}", "content-type": "application/json"}

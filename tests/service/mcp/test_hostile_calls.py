@@ -220,8 +220,6 @@ async def test_every_call_is_answered_in_words(client: httpx2.Client) -> None:
     tools = Tools(listing.json()["result"]["tools"], make_handles(client))
 
     @settings(
-        deadline=None,
-        database=None,
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

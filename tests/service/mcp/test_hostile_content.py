@@ -485,8 +485,6 @@ async def test_every_reply_fits_whatever_is_stored_and_whatever_is_sent(
     )
 
     @settings(
-        deadline=None,
-        database=None,
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio.from_thread
 import anyio.to_thread
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -228,7 +228,6 @@ async def test_each_line_is_read_once_whatever_the_lines_and_the_pages_are(
                 assert view.next_cursor > query.cursor
                 query = replace(query, cursor=view.next_cursor)
 
-    @settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(LONG_LINES, min_size=1, max_size=6), LOG_QUERIES)
     def read_each_line_once(lines: list[str], query: LogQuery) -> None:
         anyio.from_thread.run(replace_lines, lines)

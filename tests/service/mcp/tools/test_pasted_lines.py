@@ -159,8 +159,6 @@ async def test_whatever_correct_call_is_offered_for_what_is_pasted_is_accepted(
     """It has passed all the checks of a launch, and repeats no secret."""
 
     @settings(
-        deadline=None,
-        database=None,
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
