@@ -54,11 +54,11 @@ async def test_a_process_ends_within_its_grace_under_load_and_while_its_servers_
 
     # Nothing breaks because it cannot be written.
     assert [line for line in log.splitlines() if ".broken" in line] == []
-    assert "worker.stopped" in log
     assert under_load.late_count == hanging.late_count == 0, (under_load, hanging)
     assert under_load.exit_codes.keys() <= {0, -signal.SIGTERM}, under_load
     # What hangs may need the last resort, on a machine that is busy with other things.
     assert hanging.exit_codes.keys() <= {0, -signal.SIGTERM, 1}, hanging
+    assert "worker.stopped" in log or hanging.exit_codes[1]
 
 
 async def test_a_pool_closes_although_its_server_hangs(tmp_path: Path) -> None:
