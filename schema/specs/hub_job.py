@@ -211,7 +211,7 @@ class HubJobSpec(Spec):
     image: Image
     command: ParsedCommand | None = None
     script: spec_script.ScriptText | None = None
-    """The text of a Python script, or its URL."""
+    """The text of a Python script, its URL, or its file at the Hub."""
     script_args: spec_script.ScriptArguments = []
     dependencies: spec_script.Requirements = []
     python: PythonRequest | None = None
@@ -271,10 +271,21 @@ class HubJobSpec(Spec):
         if self.outputs and self.outputs_in is None:  # possible only in a retry with overrides
             message = "it was launched without outputs; call launch_job with outputs instead"
             raise ValueError(message)
-        if self.outputs and any(_is_mounted_at_outputs(volume) for volume in self.volumes):
+        if self.outputs and self._mounts_at(OUTPUTS_MOUNT_PATH):
             message = f"{OUTPUTS_MOUNT_PATH} is where outputs go; mount the volume somewhere else"
             raise ValueError(message)
+        script = self.uv_script
+        if script and script.hub_uri and self._mounts_at(spec_script.SCRIPT_MOUNT_PATH):
+            message = (
+                f"{spec_script.SCRIPT_MOUNT_PATH} is where the folder of the script goes; mount "
+                f"the volume somewhere else"
+            )
+            raise ValueError(message)
         return self
+
+    def _mounts_at(self, path: str) -> bool:
+        mounts = [volumes.parse_volume(volume).mount for volume in self.volumes]
+        return any(f"{mount}/".startswith(f"{path}/") for mount in mounts)
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
@@ -313,10 +324,6 @@ _SCRIPT_ONLY_FIELDS: Final = ("script_args", "dependencies", "python")
 _ALWAYS_STORED_FIELDS: Final = frozenset(
     {"image", "flavor", "timeout", "env", "secrets", "pass_token"}
 )
-
-
-def _is_mounted_at_outputs(volume: str) -> bool:
-    return f"{volumes.parse_volume(volume).mount}/".startswith(f"{OUTPUTS_MOUNT_PATH}/")
 
 
 def list_token_variables(spec: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from schema.common.text import quote_value
 from schema.specs.inputs.hub_uri import (
     HUB_URI_SCHEME,
+    HubUri,
     describe_uri_error,
     is_hub_id,
     is_safe_path,
@@ -81,6 +82,17 @@ class Volume:
             **({"path": self.path} if self.path else {}),
             **({"revision": self.revision} if self.revision is not None else {}),
         }
+
+
+def mount_folder_of(uri: HubUri, mount: str) -> Volume:
+    """Return the volume that mounts the folder of a file, to be read."""
+    return Volume(
+        kind=cast("HfUriType", uri.kind.removesuffix("s")),
+        source=uri.repo,
+        mount=mount,
+        path=uri.path.rpartition("/")[0],
+        revision=uri.revision,
+    )
 
 
 def parse_volume(text: str) -> Volume:

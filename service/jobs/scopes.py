@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schema.common.errors import HoldfastError
 from schema.specs.image import Image, image_source
+from schema.specs.inference import accepted_media_types
 from schema.specs.inputs.hub_uri import HubUri
 from schema.specs.space import SpaceName
 from schema.specs.volumes import Volume, Volumes, parse_volume
@@ -78,7 +79,10 @@ async def _find_scopes(
     sources = {(f"{volume.kind}s", volume.source) for volume in volumes if volume.read_only}
     sources |= _read_spaces(fields)
     sources |= _read_files(fields.get("items_from"), is_uri=True)
-    sources |= _read_files([fields.get("inputs"), _unpack(fields.get("items"))])
+    sources |= _read_files(fields.get("script"), is_uri=True)
+    sources |= _read_files(fields.get("inputs"), is_uri=_takes_bytes(fields))
+    sources |= _read_files(_unpack(fields.get("items")), is_uri=_takes_bytes(fields))
+    sources |= _read_files(_unpack(fields.get("arguments")), is_uri=True)
     scopes = {scope}
     if _unpack(fields.get("outputs")) or any(not volume.read_only for volume in volumes):
         scopes.add(Scope.CONTRIBUTE_REPOS)
@@ -121,21 +125,31 @@ def _read_spaces(fields: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {("spaces", name) for name in names if name}
 
 
+def _takes_bytes(fields: Mapping[str, Any]) -> bool:
+    """Say whether a task works on bytes: a text is the address of a file then."""
+    return bool(accepted_media_types(str(fields.get("task"))))
+
+
 def _read_files(value: Any, *, is_uri: bool = False) -> set[tuple[str, str]]:
-    """Return the repositories of all files of the Hub in an input: `{"url": "hf://…"}`."""
+    """Return the repositories of all files of the Hub in an input: `{"url": "hf://…"}`.
+
+    Args:
+        value: an input, with all that is in it.
+        is_uri: whether a text in it may be the URI of a file, and not only below `url`.
+    """
     match value:
         case str() if is_uri:
             with suppress(ValueError):
-                uri = HubUri.parse(value)
+                uri = HubUri.parse(value.strip())
                 return {(uri.kind, uri.repo)}
             return set()
         case dict():
             parts = [
-                _read_files(part, is_uri=name == "url")
+                _read_files(part, is_uri=is_uri or name == "url")
                 for name, part in cast("dict[str, Any]", value).items()
             ]
         case [*members]:
-            parts = [_read_files(member) for member in members]
+            parts = [_read_files(member, is_uri=is_uri) for member in members]
         case _:
             return set()
     return set[tuple[str, str]]().union(*parts)

@@ -7,6 +7,7 @@ from tests.mutants.guards.calls import CALL_GUARDS
 from tests.mutants.guards.connections import CONNECTION_GUARDS
 from tests.mutants.guards.costs import COST_GUARDS
 from tests.mutants.guards.dependencies import DEPENDENCY_GUARDS
+from tests.mutants.guards.files import FILE_GUARDS
 from tests.mutants.guards.identity import IDENTITY_GUARDS
 from tests.mutants.guards.migrations import MIGRATION_GUARDS
 from tests.mutants.guards.outputs import OUTPUT_GUARDS
@@ -22,6 +23,7 @@ from tests.mutants.restore_guards import RESTORE_GUARDS
 ALL_GUARDS: Final = (
     *DEPENDENCY_GUARDS,
     *WORKSPACE_GUARDS,
+    *FILE_GUARDS,
     *IDENTITY_GUARDS,
     *TRANSITION_GUARDS,
     *COST_GUARDS,

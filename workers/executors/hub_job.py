@@ -80,6 +80,7 @@ def _build_body(request: ExecutionRequest, spec: HubJobSpec) -> dict[str, Any]:
         "volumes": [
             *([outputs.output_volume(folder).to_hub_json()] if folder else []),
             *(volumes.parse_volume(volume).to_hub_json() for volume in spec.volumes),
+            *([script.volume.to_hub_json()] if script and script.volume else []),
         ],
         "expose": {"ports": spec.expose, "portsPublic": []} if spec.expose else None,
         "ssh": {"enabled": True} if spec.ssh else None,

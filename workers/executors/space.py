@@ -20,6 +20,7 @@ import anyio
 import httpx2
 from pydantic import ValidationError
 
+from schema.accounts.vault import Secret
 from schema.common.durations import format_duration
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.hub.gradio_api import Endpoint, GradioApi, InvalidCall
@@ -35,6 +36,7 @@ from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.specs.inputs.file_argument import FileArgument
+from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.space import SpaceCallSpec
 from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_spec
 from workers.executor import (
@@ -48,6 +50,7 @@ from workers.executor import (
     Unknown,
 )
 from workers.hub.client import HubJobsClient
+from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
 from workers.spaces.client import (
     CallCompleted,
@@ -98,6 +101,7 @@ class SpaceExecutor:
         self._hub = hub
         self._spaces_url = spaces_url
         self._fetcher = fetcher
+        self._files = HubFileReader(hub, fetcher)
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Make the call, once, and wait for its end."""
@@ -152,7 +156,9 @@ class SpaceExecutor:
         api = await self._wait_until_awake(request, spec, space, session)
         endpoint = api.choose_endpoint(spec.api_name)
         call = SpaceCall(session, api, endpoint)
-        values = await self._upload_files(call, endpoint.bind_arguments(spec.arguments))
+        values = await self._upload_files(
+            call, endpoint.bind_arguments(spec.arguments), request.token
+        )
         return call, endpoint, values
 
     async def _find_space(self, request: ExecutionRequest, spec: SpaceCallSpec) -> Space:
@@ -189,7 +195,7 @@ class SpaceExecutor:
             pause = min(pause * 1.5, _MAX_WAKE_PAUSE_SECONDS)
             space = await self._find_space(request, spec)
 
-    async def _upload_files(self, call: SpaceCall, values: list[Any]) -> list[Any]:
+    async def _upload_files(self, call: SpaceCall, values: list[Any], token: Secret) -> list[Any]:
         """Upload each file among the values, and put the app's reference to it in its place."""
         bytes_left = _MAX_UPLOAD_BYTES
 
@@ -198,7 +204,7 @@ class SpaceExecutor:
             if isinstance(value, FileArgument):
                 content = value.content
                 if content is None:
-                    content = await self._fetch_file(value.url or "", bytes_left)
+                    content = await self._fetch_file(value.url or "", token, bytes_left)
                 bytes_left -= len(content)
                 if bytes_left < 0:
                     raise InvalidCall(f"is given more than {_MAX_UPLOAD_BYTES:,} bytes in files.")
@@ -213,11 +219,25 @@ class SpaceExecutor:
 
         return [await upload_in(value) for value in values]
 
-    async def _fetch_file(self, url: str, max_bytes: int) -> bytes:
-        async with self._fetcher.open(
-            url, max_bytes=max(max_bytes, 1), timeout=_FETCH_TIMEOUT
-        ) as body:
+    async def _fetch_file(self, url: str, token: Secret, max_bytes: int) -> bytes:
+        max_bytes = max(max_bytes, 1)
+        if url.startswith(HUB_URI_SCHEME):
+            return await self._read_hub_file(HubUri.parse(url), token, max_bytes)
+        async with self._fetcher.open(url, max_bytes=max_bytes, timeout=_FETCH_TIMEOUT) as body:
             return b"".join([chunk async for chunk in body.chunks()])
+
+    async def _read_hub_file(self, uri: HubUri, token: Secret, max_bytes: int) -> bytes:
+        try:
+            content, _ = await self._files.read(
+                uri, token, max_bytes=max_bytes, timeout=_FETCH_TIMEOUT
+            )
+        except HubRejected as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            # The Hub's 404 here is about the file, not about the Space.
+            message = f"is given {uri}, which does not exist, or your token may not read it."
+            raise InvalidCall(message) from None
+        return content
 
 
 def create_executor(deps: ExecutorDeps) -> Executor:

@@ -13,7 +13,7 @@ from schema.jobs.tables import Reason
 from schema.specs.inference import CHAT, InferenceSpec, accepted_media_types
 from schema.specs.inputs import media_types
 from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
-from schema.specs.inputs.inference_inputs import MediaInput
+from schema.specs.inputs.inference_inputs import MediaInput, list_hub_pictures
 from workers.attempts.error_outcomes import HubRequestError, outcome_from_error
 from workers.executor import ExecutorDeps, Outcome, Rejected, ReportProgress, RetryLater
 from workers.inference import requests
@@ -83,10 +83,11 @@ class InferenceCaller:
     async def _prepare_request(
         self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
     ) -> tuple[ProviderMapping | None, RouterRequest]:
-        if spec.task == CHAT:
-            # The router finds the provider.
-            return None, requests.build_chat_request(spec)
         try:
+            if spec.task == CHAT:
+                # The router finds the provider.
+                pictures = await self._load_pictures(spec, token, deadline)
+                return None, requests.build_chat_request(spec, pictures)
             model = await self._catalog.find_model(spec.model, token, timeout=deadline.remaining())
             mapping = choose_provider(model, spec.task, spec.provider)
             media = await self._load_media(spec, token, deadline)
@@ -115,17 +116,37 @@ class InferenceCaller:
             content = inputs.decode_data()
             return MediaBytes(content, media_types.detect_media_type(content, accept))
         if inputs.url.startswith(HUB_URI_SCHEME):
-            content, _ = await self._files.read(
-                HubUri.parse(inputs.url),
-                token,
-                max_bytes=self._max_bytes,
-                timeout=deadline.remaining(),
-            )
-            return MediaBytes(content, media_types.detect_media_type(content, accept))
+            return await self._read_hub_file(inputs.url, token, deadline, accept, self._max_bytes)
         file = await self._fetcher.fetch(
             inputs.url, max_bytes=self._max_bytes, timeout=deadline.remaining(), accept=accept
         )
         return MediaBytes(file.content, file.media_type)
+
+    async def _load_pictures(
+        self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
+    ) -> dict[str, MediaBytes]:
+        """Read the pictures of a chat that are files of the Hub, which no provider could read."""
+        pictures: dict[str, MediaBytes] = {}
+        bytes_left = self._max_bytes
+        for uri in list_hub_pictures(spec.inputs):
+            pictures[uri] = await self._read_hub_file(
+                uri, token, deadline, media_types.IMAGES, bytes_left
+            )
+            bytes_left -= len(pictures[uri].content)
+        return pictures
+
+    async def _read_hub_file(  # whose authority, and each limit
+        self,
+        uri: str,
+        token: Secret,
+        deadline: CallDeadline,
+        accept: frozenset[str],
+        max_bytes: int,
+    ) -> MediaBytes:
+        content, _ = await self._files.read(
+            HubUri.parse(uri), token, max_bytes=max_bytes, timeout=deadline.remaining()
+        )
+        return MediaBytes(content, media_types.detect_media_type(content, accept))
 
     async def _send_request(
         self,

@@ -1,10 +1,11 @@
 """Requests of tasks: for a chat to the router itself, for other tasks to one of its providers."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
 
 from schema.specs.inference import InferenceSpec
-from schema.specs.inputs.inference_inputs import MediaInput
+from schema.specs.inputs.inference_inputs import MediaInput, replace_picture_urls
 from workers.inference import provider_requests
 from workers.inference.provider_requests import InvalidProviderRequest, MediaBytes
 from workers.inference.providers import ProviderMapping, UnsupportedByProviders
@@ -16,10 +17,18 @@ _PROVIDER_HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def build_chat_request(spec: InferenceSpec) -> RouterRequest:
-    """Build the request of a chat, for which the router itself chooses a provider."""
+def build_chat_request(spec: InferenceSpec, pictures: Mapping[str, MediaBytes]) -> RouterRequest:
+    """Build the request of a chat, for which the router itself chooses a provider.
+
+    Args:
+        spec: the chat.
+        pictures: the bytes of those of its pictures that are files of the Hub, by their URI.
+    """
     model = f"{spec.model}:{spec.provider}" if spec.provider else spec.model
     messages = spec.to_stored_json()["inputs"]
+    if pictures:
+        urls = {uri: _write_data_url(picture) for uri, picture in pictures.items()}
+        replace_picture_urls(messages, urls)
     body = {**spec.parameters, "model": model, "messages": messages, "stream": False}
     return RouterRequest("/v1/chat/completions", json=body, headers=billing_headers(spec))
 
@@ -55,6 +64,10 @@ def build_task_request(
         return RouterRequest(provider_request.path, json=provider_request.json, headers=headers)
     headers["content-type"] = body.media_type
     return RouterRequest(provider_request.path, content=body.content, headers=headers)
+
+
+def _write_data_url(media: MediaBytes) -> str:
+    return f"data:{media.media_type};base64,{b64encode(media.content).decode()}"
 
 
 def billing_headers(spec: InferenceSpec) -> dict[str, str]:

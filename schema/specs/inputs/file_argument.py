@@ -1,7 +1,7 @@
-"""Files in the JSON arguments of a call: a URL, or the bytes in base 64.
+"""Files in the JSON arguments of a call: a URL, a file of the Hub, or the bytes in base 64.
 
-A worker fetches the URL when it makes the call. A path is never accepted: no file of the caller is
-on this machine.
+A worker fetches the URL when it makes the call, and reads a file of the Hub with the token of the
+caller. A path is never accepted: no file of the caller is on this machine.
 """
 
 import json
@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from schema.common.text import quote_value
 from schema.specs.inputs import base64_bytes
+from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.url_scheme import lower_scheme
 
 FILE_ARGUMENT_EXAMPLES: Final[tuple[dict[str, str], ...]] = (
@@ -28,10 +29,11 @@ _MAX_NAME_CHARS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class FileArgument:
-    """A file that goes along with a call: its URL or its content."""
+    """A file that goes along with a call: its address or its content."""
 
     name: str
     url: str | None
+    """Of the web; or the `hf://` URI of a file of the Hub."""
     content: bytes | None
 
 
@@ -73,8 +75,11 @@ def _from_url(url: str, name: str | None) -> FileArgument:
     if base64_bytes.is_data_url(url):
         return FileArgument(safe_file_name(name or "file"), None, _decode_base64(url))
     url = lower_scheme(url)
+    if url.startswith(HUB_URI_SCHEME):
+        last = HubUri.parse(url).path.rpartition("/")[2]
+        return FileArgument(safe_file_name(name or last), url, None)
     if not url.startswith("https://"):
-        raise _invalid_file(f"{quote_value(url)} is not an https:// address")
+        raise _invalid_file(f"{quote_value(url)} is not an https:// or hf:// address")
     try:
         last = unquote(urlsplit(url).path).rpartition("/")[2]
     except ValueError:
@@ -96,5 +101,5 @@ def safe_file_name(name: str) -> str:
 
 def _invalid_file(reason: str) -> ValueError:
     return ValueError(
-        f'{reason}; write {{"url": "https://…"}} or {{"base64": "…", "name": "picture.png"}}'
+        f'{reason}; write {{"url": "https://…"}} (or hf://…), or {{"base64": "…", "name": "a.png"}}'
     )

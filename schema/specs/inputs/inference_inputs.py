@@ -6,6 +6,7 @@ address of a file on the web or at the Hub, which only the workers read. Anythin
 
 import base64
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
 
@@ -40,7 +41,7 @@ _PART_TYPES: Final = frozenset({"text", "image_url"})
 _ERROR_TEXTS: Final = {
     "string_type": "this is not a text",
     "string_too_short": "the text is empty",
-    "string_pattern_mismatch": "this is neither an https:// nor a data:image/ address",
+    "string_pattern_mismatch": "this is no https://, hf:// or data:image/ address",
     "too_short": "this is empty",
     "list_type": "this is not a list",
     "model_type": "this is neither bytes nor an address of them",
@@ -60,6 +61,8 @@ class TextPart(Spec):
 
 def _normalize_picture_url(url: str) -> str:
     """Return a `data:` URL of a picture in the one form that each provider reads."""
+    if url.startswith(HUB_URI_SCHEME):
+        return str(HubUri.parse(url))
     if not base64_bytes.is_data_url(url):
         return url
     content, media_type = base64_bytes.decode_base64(
@@ -76,13 +79,13 @@ class _ImageUrl(Spec):
     url: Annotated[
         str,
         BeforeValidator(_lower_scheme),
-        Field(pattern=r"^(https://|data:image/)"),
+        Field(pattern=r"^(https://|hf://|data:image/)"),
         AfterValidator(_normalize_picture_url),
     ]
 
 
 class ImagePart(Spec):
-    """A picture in a turn; the provider of the model fetches it, we do not."""
+    """A picture in a turn. The provider fetches a URL; a worker reads a file of the Hub."""
 
     type: Literal["image_url"]
     image_url: _ImageUrl
@@ -193,6 +196,31 @@ def parse_media(value: object, accepted_types: frozenset[str], *, allows_prompt:
         media.data, max_bytes=MAX_MEDIA_BYTES, accepted_types=accepted_types
     )
     return media.model_copy(update={"data": base64.b64encode(content).decode()})
+
+
+def list_hub_pictures(inputs: Inputs) -> list[str]:
+    """List the URIs of the pictures of a chat that are files of the Hub, each once."""
+    if not isinstance(inputs, list):
+        return []
+    parts = [
+        part
+        for turn in inputs
+        if isinstance(turn, Message) and isinstance(turn.content, list)
+        for part in turn.content
+    ]
+    urls = [part.image_url.url for part in parts if isinstance(part, ImagePart)]
+    return list(dict.fromkeys(url for url in urls if url.startswith(HUB_URI_SCHEME)))
+
+
+def replace_picture_urls(turns: list[dict[str, Any]], urls: Mapping[str, str]) -> None:
+    """Replace addresses of pictures in the turns of a chat, which are written as JSON."""
+    for turn in turns:
+        if not isinstance(turn.get("content"), list):
+            continue
+        for part in cast("list[dict[str, Any]]", turn["content"]):
+            if "image_url" in part:
+                url: str = part["image_url"]["url"]
+                part["image_url"]["url"] = urls.get(url, url)
 
 
 def summarize_inputs(inputs: Any) -> str:

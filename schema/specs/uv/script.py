@@ -1,6 +1,7 @@
 """Python scripts, and how they get into a container that has only an image and a command.
 
-uv fetches a script at a URL, inside of the job. The text of a script travels in environment
+uv fetches a script at a URL, inside of the job. Of a script at the Hub, the folder is mounted, so
+that the job reads it with the rights of its subject. The text of a script travels in environment
 variables, compressed and in pieces, because the kernel allows 128 KiB for a variable. A line of
 shell unpacks it, unsets the variables and starts uv in its place. We never fetch or open a script.
 """
@@ -20,8 +21,12 @@ from schema.common.text import format_count, quote_value
 from schema.specs.command import expect_runnable_words
 from schema.specs.command_lines.check import expect_no_command_line
 from schema.specs.command_lines.pasted_text import expect_bare_script
+from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.url_scheme import lower_scheme
+from schema.specs.volumes import Volume, mount_folder_of
 
+SCRIPT_MOUNT_PATH: Final = "/holdfast-script"
+"""Where the folder of a script of the Hub is mounted."""
 MAX_ENV_BYTES: Final = 900_000
 """The size of all variables of a job together; the Hub takes about a megabyte."""
 _VARIABLE_PREFIX: Final = "HOLDFAST_SCRIPT_"
@@ -41,15 +46,26 @@ class Script:
     """A script, and the options of uv for it."""
 
     text: str
-    """Its source, or its URL."""
+    """Its source, its URL, or the `hf://` URI of its file."""
     arguments: Sequence[str] = ()
     dependencies: Sequence[str] = ()
     python: str | None = None
 
     @property
     def url(self) -> str | None:
-        """The URL that uv fetches it from; None if it is a text."""
+        """The URL that it is at, of the web or of the Hub; None if it is a text."""
         return self.text if _URL_PATTERN.fullmatch(self.text) else None
+
+    @property
+    def hub_uri(self) -> HubUri | None:
+        """The file of the Hub that it is; None if it is at the web, or a text."""
+        is_hub_uri = self.url is not None and self.text.startswith(HUB_URI_SCHEME)
+        return HubUri.parse(self.text) if is_hub_uri else None
+
+    @property
+    def volume(self) -> Volume | None:
+        """The folder of the Hub to mount for it; None if it is no file of the Hub."""
+        return None if (uri := self.hub_uri) is None else mount_folder_of(uri, SCRIPT_MOUNT_PATH)
 
     @property
     def title(self) -> str:
@@ -58,6 +74,9 @@ class Script:
 
     def build_command(self) -> list[str]:
         """Return the command that runs it."""
+        if (uri := self.hub_uri) is not None:
+            path = f"{SCRIPT_MOUNT_PATH}/{uri.path.rpartition('/')[2]}"
+            return [*self._uv_command(), path, *self.arguments]
         if self.url is not None:
             return [*self._uv_command(), self.url, *self.arguments]
         names = list(self.build_environment())
@@ -145,12 +164,22 @@ def _check_script_text(text: str) -> str:
     return text
 
 
+def _expect_python_file(text: str) -> str:
+    uri = HubUri.parse(text)
+    if not uri.path.endswith((".py", ".pyw")):
+        message = f"{quote_value(text)} is no script: uv runs a file whose name ends in .py"
+        raise ValueError(message)
+    return str(uri)
+
+
 def _expect_fetchable(url: str) -> str:
+    if url.startswith(HUB_URI_SCHEME):
+        return _expect_python_file(url)
     scheme, host = _split_scheme_and_host(url)
     if scheme != "https" or not host or "@" in host:
         message = (
             f"{scheme}:// is no URL that uv may fetch a script from; give an https URL without a "
-            f"password in it, or the text of the script itself"
+            f"password in it, the hf:// URI of a file, or the text of the script itself"
         )
         raise ValueError(message)
     if _BLOB_PAGE_URL.match(url):

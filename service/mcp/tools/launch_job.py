@@ -69,7 +69,7 @@ class HubJobArguments(ToolArguments):
     ] = None
     script: Annotated[
         spec_script.ScriptText | None,
-        Field(description="Instead: Python that uv runs. Its text, or an https URL."),
+        Field(description="Instead: Python that uv runs. Its text, or an https or hf:// URL."),
     ] = None
     script_args: spec_script.ScriptArguments | None = None
     dependencies: Annotated[

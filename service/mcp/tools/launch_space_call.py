@@ -43,7 +43,10 @@ class SpaceCallArguments(ToolArguments):
     ] = None
     arguments: Annotated[
         SpaceArguments | None,
-        Field(description='By name or in order; a file is {"url"} or {"base64", "name"}.'),
+        Field(
+            description='By name or in order; a file is {"url": "https://… or hf://…"} or '
+            '{"base64", "name"}.'
+        ),
     ] = None
     timeout: CallTimeout = "10m"  # how long the call may take, not this one
     labels: Labels | None = None

@@ -148,6 +148,10 @@ def test_a_function_that_is_described_as_another_is_not_offered() -> None:
         ({"base64": "aGk=", "name": "/etc/pass wd"}, FileArgument("_etc_pass_wd", None, b"hi")),
         ({"base64": "", "name": ".."}, FileArgument("file", None, b"")),
         ({"base64": "aGk"}, FileArgument("file", None, b"hi")),
+        (
+            "hf://datasets/ada/cats@v1/old/A b.PNG",
+            FileArgument("A_b.PNG", "hf://datasets/ada/cats@v1/old/A b.PNG", None),
+        ),
         ({"path": "/etc/passwd", "url": "https://a.org"}, None),
         ({"name": "x"}, None),
         ({}, None),
@@ -166,6 +170,7 @@ def test_a_file_is_a_link_or_its_bytes(value: Any, file: FileArgument | None) ->
         *("/etc/passwd", "file:///etc/passwd", "http://a.org/x", "ftp://a.org", "data:,x", ""),
         *({"url": "/x"}, {"url": "https://a", "base64": "aGk="}, {"base64": "%"}, {"url": None}),
         *({"base64": 7}, {"url": "https://a", "name": 7}),
+        *("hf://datasets/ada/cats", "hf://datasets/ada/../bob/x", {"url": "hf:///etc/passwd"}),
     ],
 )
 def test_nothing_else_is_read_as_a_file(value: Any) -> None:

@@ -62,6 +62,19 @@ NEEDS: list[tuple[str, str, dict[str, Any], set[str]]] = [
         {"inference-api", "read-repos"},
     ),
     (
+        "address alone",
+        "launch_inference",
+        {**CALL, "task": PRIVATE_FILE["task"], "inputs": f"{PRIVATE}/a.wav"},
+        {"inference-api", "read-repos"},
+    ),
+    (
+        "file for a Space",
+        "launch_space_call",
+        {"space": "ada/asleep", "arguments": [[f"{PRIVATE}/a.wav"]]},
+        {"inference-api", "read-repos"},
+    ),
+    ("script", "launch_job", {"script": f"{PRIVATE}/a.py"}, {"jobs", "read-repos"}),
+    (
         "private Space",
         "launch_space_call",
         {"space": "nobody/app"},

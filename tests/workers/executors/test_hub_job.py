@@ -120,6 +120,27 @@ async def test_a_script_is_carried_in_variables_of_ours_beside_the_callers() -> 
     assert body["dockerImage"].startswith("ghcr.io/astral-sh/uv:")
 
 
+@pytest.mark.parametrize(
+    ("uri", "volume"),
+    [
+        (
+            "hf://datasets/ada/code@v1/jobs/train.py",
+            {"type": "dataset", "source": "ada/code", "path": "jobs", "revision": "v1"},
+        ),
+        ("hf://buckets/ada/b/train.py", {"type": "bucket", "source": "ada/b"}),
+    ],
+)
+async def test_a_script_at_the_hub_is_run_from_its_folder_which_is_mounted_to_be_read(
+    uri: str, volume: dict[str, Any]
+) -> None:
+    """uv sends no token: the mount is what makes a private script readable, and no other."""
+    body = await read_sent_request({"script": uri, "script_args": ["--fast"]})
+
+    assert body["volumes"] == [{**volume, "mountPath": "/holdfast-script", "readOnly": True}]
+    assert body["command"] == ["uv", "run", "/holdfast-script/train.py", "--fast"]
+    assert body["environment"].keys() == {"PYTHONUNBUFFERED"}
+
+
 async def test_addresses_are_kept_however_a_run_is_found(
     worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:

@@ -43,6 +43,10 @@ class HostileSpace:
     join: Response = field(default_factory=lambda: JSONResponse({"event_id": "e"}))
     events: list[str] = field(default_factory=list[str])
     file: Response = field(default_factory=lambda: Response(b"x"))
+    api: dict[str, Any] = field(default_factory=lambda: GRADIO_INFO)
+    hub_file: Response = field(default_factory=lambda: Response(status_code=404))
+    """The answer of the Hub to whoever reads a file of a repository."""
+    uploads: list[bytes] = field(default_factory=list[bytes])
     requests: list[tuple[str, dict[str, str]]] = field(
         default_factory=list[tuple[str, dict[str, str]]]
     )
@@ -57,7 +61,7 @@ class HostileSpace:
         """Let it say these, and nothing more."""
         self.events = [f"data: {json.dumps(each)}\n\n" for each in messages]
 
-    async def respond(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:  # noqa: PLR0911  # one for each path
         """Answer whatever comes."""
         path = request.url.path
         self.requests.append((path, dict(request.headers)))
@@ -67,7 +71,12 @@ class HostileSpace:
         if path == "/a-b/config":
             return self.configs.pop(0) if self.configs else self.config
         if path.endswith("/info"):
-            return JSONResponse(GRADIO_INFO)
+            return JSONResponse(self.api)
+        if "/resolve/" in path:
+            return self.hub_file
+        if path.endswith("/upload"):
+            self.uploads.append(await request.body())
+            return JSONResponse(["/made/upload"])
         if path.endswith("/queue/join"):
             return self.join
         if path.endswith("/queue/data"):
@@ -386,3 +395,70 @@ async def test_a_flood_of_events_leaves_turns_to_others(
         group.cancel_scope.cancel()
 
     assert len(turns_at_reports) > 500
+
+
+FILE_INFO = {
+    "named_endpoints": {
+        "/predict": {
+            "parameters": [
+                {
+                    "parameter_name": "document",
+                    "type": {"properties": {"meta": {"const": {"_type": "gradio.FileData"}}}},
+                }
+            ],
+            "returns": [{"label": "Said"}],
+        }
+    }
+}
+HUB_FILE = "hf://datasets/ada/cats/old/cat.txt"
+
+
+def hub_response(content: bytes, status: int = 200) -> Response:
+    return Response(content, status, {"x-repo-commit": "a" * 40})
+
+
+async def test_a_file_of_the_hub_is_read_with_the_callers_token_and_sent_to_the_space(
+    executor: SpaceExecutor, hostile_space: HostileSpace
+) -> None:
+    """The Space gets the bytes and the name, and never the token that they were read with."""
+    hostile_space.api, hostile_space.hub_file = FILE_INFO, hub_response(b"a private cat")
+    hostile_space.return_values("said")
+
+    outcome = await call_space(executor, arguments={"document": {"url": HUB_FILE}})
+
+    assert isinstance(outcome, Completed), outcome
+    [(path, headers)] = [each for each in hostile_space.requests if "/resolve/" in each[0]]
+    assert path == "/datasets/ada/cats/resolve/main/old/cat.txt"
+    assert headers["authorization"] == f"Bearer {TOKEN}"
+    [upload] = hostile_space.uploads
+    assert b"a private cat" in upload
+    assert b'filename="cat.txt"' in upload
+
+
+@pytest.mark.parametrize(
+    ("response", "reason", "says"),
+    [
+        (hub_response(b"", 404), Reason.INVALID_REQUEST, "does not exist, or your token may not"),
+        (hub_response(b"", 403), Reason.MISSING_PERMISSION, HUB_FILE),
+        (hub_response(b"x" * (33 * MEGABYTE)), Reason.INVALID_REQUEST, "is larger than"),
+    ],
+)
+async def test_a_file_of_the_hub_that_cannot_be_sent_is_named_and_nothing_is_started(
+    executor: SpaceExecutor,
+    hostile_space: HostileSpace,
+    response: Response,
+    reason: Reason,
+    says: str,
+) -> None:
+    """A 404 for the file is no word about the Space."""
+    hostile_space.api, hostile_space.hub_file = FILE_INFO, response
+
+    outcome = await call_space(executor, arguments=[HUB_FILE])
+
+    assert isinstance(outcome, Rejected), outcome
+    assert (outcome.reason, HUB_FILE in outcome.message, says in outcome.message) == (
+        reason,
+        True,
+        True,
+    ), outcome.message
+    assert hostile_space.requested_paths("/queue") == []

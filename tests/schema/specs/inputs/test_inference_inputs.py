@@ -46,9 +46,16 @@ def test_a_picture_in_a_chat_is_sent_in_one_form(url: str) -> None:
     assert read_picture_url(url) == CANONICAL
 
 
-@pytest.mark.parametrize("url", ["https://example.com/a.png", "data:image/svg+xml,%3Csvg/%3E"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/a.png",
+        "hf://buckets/ada/b/a.png",
+        "data:image/svg+xml,%3Csvg/%3E",
+    ],
+)
 def test_an_address_in_a_chat_stays_as_it_is(url: str) -> None:
-    """The provider reads it."""
+    """The provider reads it, or the worker that sends the chat."""
     assert read_picture_url(url) == url
 
 
@@ -58,6 +65,7 @@ def test_an_address_in_a_chat_stays_as_it_is(url: str) -> None:
         ("data:image/png;base64,/tmp/a.png", "not base 64"),
         ("data:image/png;base64,aGVsbG8gd29ybGQ=", "cannot be used"),
         ("data:image/png;base64,", "empty"),
+        ("hf://datasets/ada/../bob/a.png", "is not a file of the Hub"),
     ],
 )
 def test_a_picture_in_a_chat_that_is_none_is_refused(url: str, says: str) -> None:

@@ -35,15 +35,16 @@ def read_media(value: Any) -> Any:
 
 
 READERS: Final[list[tuple[Callable[[str], Any], str]]] = [
-    *((read_chat, url) for url in (WEB, DATA)),
+    *((read_chat, url) for url in (WEB, HUB, DATA)),
     *((read_media, url) for url in (WEB, HUB, DATA)),
     *((lambda url: read_media({"url": url}), url) for url in (WEB, HUB, DATA)),
     (lambda url: read_media({"data": url}), DATA),
-    *((parse_file_argument, url) for url in (WEB, DATA)),
+    *((parse_file_argument, url) for url in (WEB, HUB, DATA)),
     (PublicUrl.parse, WEB),
     (HubUri.parse, HUB),
     (parse_volume, "hf://datasets/ada/Set:/data"),
     (TypeAdapter(ScriptText).validate_python, "https://example.com/X.py"),
+    (TypeAdapter(ScriptText).validate_python, "hf://datasets/ada/Set/X.py"),
     (TypeAdapter(Image).validate_python, "https://huggingface.co/spaces/ada/App"),
     (TypeAdapter(SpaceName).validate_python, "https://huggingface.co/spaces/ada/App"),
 ]
