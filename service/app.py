@@ -43,6 +43,7 @@ from service.http.connect.routes import build_connect_routes
 from service.http.cross_origin import allow_cross_origin
 from service.http.metrics import build_metrics_route
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
+from service.http.pages.static_files import STATIC_ROUTE
 from service.http.rate_limit import RateLimiter, open_rate_limiter
 from service.http.request_options import READ_ONLY_PATH
 from service.http.single_exchange import SingleExchangeTransport
@@ -88,7 +89,9 @@ from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.toolsets import ToolCatalog
 from service.runtime.wait_slots import open_wait_slots
 from service.runtime.watch import open_watch
-from service.sign_in import (
+from service.web.errors import EXCEPTION_HANDLERS
+from service.web.home import HomePages, Site
+from service.web.sign_in import (
     OpenedSignIn,
     ServiceUrls,
     build_sign_in_routes,
@@ -248,6 +251,15 @@ def assemble_app(
         *metadata.routes(),
         *health.ROUTES,
         *downloads.ROUTES,
+        STATIC_ROUTE,
+        *HomePages(
+            Site(
+                urls.public,
+                tools,
+                external_issuer=urls.issuer if settings.auth == "jwt" else None,
+                can_connect=settings.hf_oauth_client_id is not None,
+            )
+        ).routes,
     ]
     issuer_session = httpx2.AsyncClient(verify=shared_ssl_context())
     routes += build_sign_in_routes(settings, urls, issuer_session)
@@ -257,7 +269,10 @@ def assemble_app(
         token = Secret(settings.metrics_token.get_secret_value())
         routes.append(build_metrics_route(metrics, token))
     web = Starlette(
-        routes=routes, lifespan=lifespan, middleware=[Middleware(TrailingSlashMiddleware)]
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(TrailingSlashMiddleware)],
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     web.router.redirect_slashes = False
     return web

@@ -23,7 +23,11 @@ from tests.support.database.servers import run_postgres, run_valkey
 from tests.support.factories import FailFirstCommit, JobFactory
 from tests.support.subjects import ADA_ID
 
-pytest_plugins = ["tests.support.xdist_scheduler", "tests.support.stack"]
+pytest_plugins = [
+    "tests.support.browser.chromium",
+    "tests.support.stack",
+    "tests.support.xdist_scheduler",
+]
 # An example takes as long as the machine is busy, so no property has a time limit of its own.
 _SUITE_PROFILE = hypothesis.settings(
     deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schema.db.database import Database
-from service.cli.client_config import Connection
+from service.web.client_config import Connection
 
 _POLL_INTERVAL: Final = timedelta(milliseconds=250)
 _TIMEOUT: Final = timedelta(minutes=2)

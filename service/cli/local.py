@@ -20,7 +20,6 @@ from rich.console import Console
 
 from schema.common.http import DEFAULT_PORT, LOOPBACK
 from schema.common.process.imports import no_collections
-from service.cli.client_config import Connection
 from service.cli.options import COMMAND, DEFAULT_DATA_DIR
 from service.local.data_dir import HUB_FOLDER
 from service.local.environment import running_environment
@@ -28,6 +27,7 @@ from service.local.errors import CannotStart
 from service.local.hub_emulator.users import has_users, load_users
 from service.local.last_start import LastStart
 from service.local.stack import Stack
+from service.web.client_config import Connection
 
 _TRACING_VARIABLES: Final = ("HOLDFAST_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """Many shells name a collector for other programs; `demo` installs nothing that makes traces."""

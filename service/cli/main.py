@@ -259,7 +259,7 @@ def _run_hub(options: argparse.Namespace) -> int:
 
 def _run_connect(options: argparse.Namespace) -> int:
     """Print what to paste into Claude, ChatGPT, Codex, Cursor, Gemini CLI or VS Code."""
-    from service.cli.client_config import Connection, print_client_configs
+    from service.web.client_config import Connection, build_client_configs
 
     if options.url:
         connection = Connection(options.url, options.token)
@@ -268,7 +268,12 @@ def _run_connect(options: argparse.Namespace) -> int:
         from service.cli import local
 
         connection = local.find_local_connection(options.data, options.token)
-    print_client_configs(Console(), connection)
+    console = Console()
+    for config in build_client_configs(connection):
+        console.print(f"[bold]{config.client}[/], {config.location}:", highlight=False)
+        # No wrapping: the text is there to be pasted.
+        console.print(config.text, soft_wrap=True, highlight=False, markup=False)
+        console.print()
     return 0
 
 

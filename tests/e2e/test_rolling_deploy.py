@@ -10,10 +10,10 @@ import anyio
 import httpx2
 import pytest
 
-from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
 from service.local.ports import find_free_port
 from service.local.stack import Stack
+from service.web.client_config import Connection
 from tests.support.http_clients import AsyncHttpClient, get_once
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 from tests.support.programs import run_program

@@ -5,9 +5,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.cli.client_config import Connection
 from service.local.hub_emulator.users import LocalUser, find_user, load_users
 from service.local.stack import Stack
+from service.web.client_config import Connection
 from tests.support.http_clients import AsyncHttpClient
 from tests.support.oauth.consent_browser import sign_in
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually

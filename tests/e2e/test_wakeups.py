@@ -30,11 +30,11 @@ from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.messaging import wakeups
 from schema.specs.inference import InferenceSpec
-from service.cli.client_config import Connection
 from service.local.environment import service_environment
 from service.local.hub_emulator.app import create_hub_emulator
 from service.local.hub_emulator.users import LocalUser, load_users
 from service.local.ports import find_free_port
+from service.web.client_config import Connection
 from tests.support.database.servers import BreakableValkey
 from tests.support.http_clients import AsyncHttpClient
 from tests.support.http_server import serve_app

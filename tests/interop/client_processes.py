@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from threading import Timer
 from typing import Any, Final, Protocol
 
-from service.cli.client_config import Connection
+from service.web.client_config import Connection
 from tests.interop import node_packages, python_environments
 from tests.interop.locked_versions import read_locked_version
 from tests.support.paths import REPOSITORY

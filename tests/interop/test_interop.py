@@ -7,9 +7,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
+from service.web.client_config import Connection
 from tests.interop import interop_page, node_packages
 from tests.interop.client_processes import CLIENTS, ClientSpec, InspectorClient
 from tests.interop.journey import (

@@ -16,6 +16,7 @@ from tests.mutants.guards.redaction import REDACTION_GUARDS
 from tests.mutants.guards.tenant_isolation import TENANT_ISOLATION_GUARDS
 from tests.mutants.guards.tokens import TOKEN_GUARDS
 from tests.mutants.guards.transitions import TRANSITION_GUARDS
+from tests.mutants.guards.web import WEB_GUARDS
 from tests.mutants.guards.workers import WORKER_GUARDS
 from tests.mutants.guards.workspaces import WORKSPACE_GUARDS
 from tests.mutants.restore_guards import RESTORE_GUARDS
@@ -37,5 +38,6 @@ ALL_GUARDS: Final = (
     *OUTPUT_GUARDS,
     *CALL_GUARDS,
     *REDACTION_GUARDS,
+    *WEB_GUARDS,
     *RESTORE_GUARDS,
 )

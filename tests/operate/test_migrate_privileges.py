@@ -16,10 +16,10 @@ from schema.accounts.row_security import DatabaseRole
 from schema.db import privileges, revisions
 from schema.db.database import Database
 from schema.db.privileges import MissingPrivileges
-from service.cli.client_config import Connection
 from service.cli.main import main
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
+from service.web.client_config import Connection
 from tests.support.database.row_security import create_login
 from tests.support.stack import McpCaller
 from tests.support.subjects import ADA_ID

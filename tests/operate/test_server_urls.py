@@ -20,12 +20,12 @@ from schema.db import revisions
 from schema.db.database import Database
 from schema.db.revisions import CannotConnect
 from schema.messaging import wakeups
-from service.cli.client_config import Connection
 from service.cli.main import main
 from service.local.hub_emulator.users import load_users
 from service.local.processes.os_account import choose_account
 from service.local.servers.postgres import Postgres
 from service.local.stack import Stack
+from service.web.client_config import Connection
 from tests.support.database.servers import find_system_postgres
 from tests.support.stack import McpCaller
 from tests.support.tls.certificates import Certificates, make_certificates

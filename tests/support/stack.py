@@ -11,10 +11,10 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from service.cli.client_config import Connection
 from service.local.hub_emulator.spaces.routes import SPACE_PROXY_PATH
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
+from service.web.client_config import Connection
 from tests.support.http_clients import AsyncHttpClient, get_once
 from tests.support.polling import DEFAULT_TIMEOUT, HTTP_TIMEOUT_SECONDS, POLL_INTERVAL, eventually
 

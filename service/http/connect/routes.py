@@ -15,13 +15,9 @@ from starlette.types import ASGIApp
 from schema.common.errors import InDoubt, Unauthenticated, Unavailable
 from service.auth.upstream import TokenRefused
 from service.http.connect.flow import CONNECT_LIFETIME, ConnectFlow, ConnectRefused, Purpose
-from service.http.pages import (
-    BrowserCookie,
-    digest_cookie,
-    limit_page,
-    redirect_to,
-    render_page,
-)
+from service.http.pages.cookies import BrowserCookie, digest_cookie
+from service.http.pages.limits import limit_page
+from service.http.pages.rendering import redirect_to, render_page
 
 SIGN_IN_PATH: Final = "/connect/sign-in"
 """Where the authorization server sends a person back."""

@@ -27,15 +27,9 @@ from starlette.types import ASGIApp
 from schema.common.errors import RateLimited, Unavailable
 from schema.common.http import retry_after_header
 from service.auth.upstream import IssuerMetadata
-from service.http.pages import (
-    AddressLimit,
-    BrowserCookie,
-    digest_cookie,
-    limit_body,
-    limit_page,
-    redirect_to,
-    render_page,
-)
+from service.http.pages.cookies import BrowserCookie, digest_cookie
+from service.http.pages.limits import AddressLimit, limit_body, limit_page
+from service.http.pages.rendering import redirect_to, render_page
 from service.http.rate_limit import RateLimitStatus
 from service.http.sign_in_proxy.provider import SIGN_IN_LIFETIME, SignInProxy, SignInRequest
 

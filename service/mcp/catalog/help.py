@@ -9,7 +9,7 @@ from service.auth.caller import Scope
 from service.runtime.context import HELP_URI, App
 from service.runtime.toolsets import describe_toolsets
 
-_SCOPE_USES: Final = {
+SCOPE_USES: Final = {
     Scope.JOBS: "run, schedule and cancel Hugging Face Jobs",
     Scope.INFERENCE: "call models and Spaces",
     Scope.CONTRIBUTE_REPOS: "keep the outputs of jobs in a bucket of yours, and write to volumes",
@@ -80,7 +80,7 @@ def build_help_page(
         endpoint=f"{public_url}/mcp",
         toolsets_advice=describe_toolsets(),
         token_advice=advice.format(issuer=external_issuer, public_url=public_url),
-        scopes="\n".join(f"  {scope}: to {use}" for scope, use in _SCOPE_USES.items()),
+        scopes="\n".join(f"  {scope}: to {use}" for scope, use in SCOPE_USES.items()),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from service.cli.client_config import build_client_configs
+from service.web.client_config import build_client_configs
 from tests.interop import hosts, node_packages
 from tests.support.stack import McpCaller
 

@@ -5,9 +5,10 @@ from typing import Final
 from schema import settings
 from schema.accounts import connections, credentials
 from service.auth import authenticators, connected_accounts, upstream
-from service.http import middleware, pages
+from service.http import middleware
 from service.http.connect import flow as connect_flow
 from service.http.connect import routes as connect_routes
+from service.http.pages import cookies
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.accounts import test_connections
 from tests.service.auth.connect import (
@@ -135,7 +136,7 @@ CONNECTION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        pages,
+        cookies,
         test_attacks_on_connecting,
         cookie_of_another_browser_differs=(
             "return bool(value) and hmac.compare_digest(digest, digest_cookie(value))",

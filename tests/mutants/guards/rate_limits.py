@@ -6,7 +6,8 @@ from schema.accounts import call_counts
 from schema.common import durations
 from schema.jobs.retention import pruning
 from schema.messaging import redis
-from service.http import pages, rate_limit
+from service.http import rate_limit
+from service.http.pages import limits
 from service.http.sign_in_proxy import routes as sign_in_routes
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.jobs import test_retention
@@ -58,7 +59,7 @@ RATE_LIMIT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        pages,
+        limits,
         test_request_limit,
         sign_ins_are_counted_by_address=(
             "await rate_limiter.count_sign_in_request(host)",

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from service.cli.client_config import Connection, build_client_configs
+from service.web.client_config import Connection, build_client_configs
 
 TOKEN = "hf_local_x"  # not a real one
 LOCAL = Connection("http://127.0.0.1:8765", TOKEN)

@@ -15,7 +15,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from ruamel.yaml import YAML
 
-from service.cli.client_config import Connection, build_client_configs
+from service.web.client_config import Connection, build_client_configs
 from tests.interop.hosts import PACKAGES
 from tests.support.paths import DOCS
 from tests.support.polling import HTTP_TIMEOUT_SECONDS

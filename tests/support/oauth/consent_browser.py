@@ -176,7 +176,7 @@ class ConsentForm(HTMLParser):
                 assert attributes["method"].lower() == "post"
             case "input":
                 self.fields[attributes["name"]] = attributes["value"]
-            case "button":
+            case "button" if "name" in attributes:  # another one sends nothing
                 self.buttons[attributes["value"]] = attributes["name"]
             case _:
                 pass

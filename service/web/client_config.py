@@ -8,8 +8,6 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rich.console import Console
-
 _TOKEN_VARIABLE: Final = "HOLDFAST_TOKEN"  # noqa: S105  # the name of a variable
 _HEADER_VARIABLE: Final = "HOLDFAST_AUTHORIZATION"
 _BRIDGE_PORT: Final = 8080
@@ -23,6 +21,10 @@ class Connection:
 
     url: str
     token: str | None
+    toolsets: tuple[str, ...] = ()
+    """The toolsets that the client chooses; none: it has all tools."""
+    read_only: bool = False
+    """Whether it has only tools that read."""
 
     @property
     def endpoint(self) -> str:
@@ -30,7 +32,18 @@ class Connection:
 
         Not every client can sign in later, at the first call that needs it.
         """
-        return f"{self.url.rstrip('/')}/mcp{'' if self.token else '?login'}"
+        return self._build_address("" if self.token else "login")
+
+    @property
+    def open_endpoint(self) -> str:
+        """The URL of the MCP endpoint, which may be looked at without a sign-in."""
+        return self._build_address("")
+
+    def _build_address(self, option: str) -> str:
+        path = "/mcp/readonly" if self.read_only else "/mcp"
+        toolsets = f"toolsets={','.join(self.toolsets)}" if self.toolsets else ""
+        query = "&".join(filter(None, (toolsets, option)))
+        return f"{self.url.rstrip('/')}{path}{'?' if query else ''}{query}"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -80,15 +93,6 @@ def build_client_configs(connection: Connection) -> list[ClientConfig]:
         *_build_mcp_remote_commands(connection),
         ClientConfig("curl", "in a terminal", _build_curl_command(connection)),
     ]
-
-
-def print_client_configs(console: Console, connection: Connection) -> None:
-    """Print for each client what to paste, and where."""
-    for config in build_client_configs(connection):
-        console.print(f"[bold]{config.client}[/], {config.location}:", highlight=False)
-        # No wrapping: the text is there to be pasted.
-        console.print(config.text, soft_wrap=True, highlight=False, markup=False)
-        console.print()
 
 
 def _build_claude_code_command(connection: Connection) -> str:
@@ -165,7 +169,7 @@ def _build_curl_command(connection: Connection) -> str:
         "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
     }
-    words = ["curl", "--silent", "--show-error", f"{connection.url.rstrip('/')}/mcp"]
+    words = ["curl", "--silent", "--show-error", connection.open_endpoint]
     for name, value in headers.items():
         words += ["--header", f"{name}: {value}"]
     return shlex.join([*words, "--data", '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'])
