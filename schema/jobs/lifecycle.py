@@ -9,7 +9,7 @@
 The transitions that a worker makes are in `schema.jobs.run_launch` and `schema.jobs.run_end`. Each
 transition, here and there, is one statement: it locks the job, compares what it must, sets the new
 values, updates the counters of the subject and appends the event. So no crash can leave half of it.
-(A cancel locks the job in a statement before that one: the second statement then sees a run that a
+(A cancel locks its jobs in a statement before that one: the second statement then sees a run that a
 claim was just inserting.) Locks are taken in the order job, run, subject, poll group. Time is the
 database's. Nothing here commits: the caller's transaction does.
 """
@@ -203,13 +203,15 @@ SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
 """
 
 # A separate statement: it waits for a claim under way, and the next statement sees its run.
-_LOCK_JOB: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
+_LOCK_JOBS: Final = (
+    "SELECT FROM job WHERE id = ANY($1::uuid[]) AND subject_id = $2 ORDER BY id FOR UPDATE"
+)
 
-_CANCEL_JOB: Final = """
+_CANCEL_JOBS: Final = """
 WITH before AS MATERIALIZED (
     SELECT id, state
       FROM job
-     WHERE id = $1
+     WHERE id = ANY($1::uuid[])
        AND subject_id = $2
        AND state IN ('queued', 'launching', 'running')
 ), called_off AS (
@@ -232,17 +234,19 @@ WITH before AS MATERIALIZED (
        AND run.state IN ('posting', 'unknown', 'bound')
 ), counted AS (
     UPDATE subject
-       SET queued = queued - 1
-      FROM called_off
-     WHERE subject.id = called_off.subject_id
-       AND called_off.was = 'queued'
+       SET queued = queued - waiting.jobs
+      FROM (SELECT subject_id, count(*)::int AS jobs
+              FROM called_off
+             WHERE was = 'queued'
+             GROUP BY 1) AS waiting
+     WHERE subject.id = waiting.subject_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, 'cancelled', state, $2,
            jsonb_strip_nulls(jsonb_build_object('client', $3::text, 'request_id', $4::text))
       FROM called_off
 )
-SELECT count(*) FROM called_off
+SELECT id FROM called_off
 """
 
 
@@ -395,8 +399,23 @@ async def cancel_job(
     Returns:
         False if the subject has no such job, or it was final before.
     """
-    await tx.execute(_LOCK_JOB, job_id, subject_id)
-    return bool(await tx.fetchval(_CANCEL_JOB, job_id, subject_id, client, request_id))
+    return bool(
+        await cancel_jobs(tx, [job_id], subject_id=subject_id, client=client, request_id=request_id)
+    )
+
+
+async def cancel_jobs(
+    tx: Transaction,
+    job_ids: Sequence[UUID],
+    *,
+    subject_id: str,
+    client: str | None = None,
+    request_id: str | None = None,
+) -> list[UUID]:
+    """Cancel several jobs as `cancel_job` does; return those that were open, and are cancelled."""
+    await tx.execute(_LOCK_JOBS, job_ids, subject_id)
+    rows = await tx.fetch(_CANCEL_JOBS, job_ids, subject_id, client, request_id)
+    return [row["id"] for row in rows]
 
 
 _COUNT_OPEN_JOBS: Final = "SELECT queued + active FROM subject WHERE id = $1"

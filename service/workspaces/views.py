@@ -14,6 +14,7 @@ from schema.common.text import format_count
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState
 from schema.workspaces.defaults import WorkspaceDefaults
+from schema.workspaces.open_jobs import CountsAfterCancel
 from schema.workspaces.store import WorkspaceStatus, WorkspaceSummary
 from schema.workspaces.tables import Workspace
 from service.views import job_summary
@@ -151,6 +152,101 @@ class WorkspacePage(View):
     """Pass as cursor for older ones."""
 
 
+class LeftJobView(View):
+    """A job that a cancel of its workspace has left open."""
+
+    job_id: str
+    why: Detail[str]
+
+
+class WorkspaceCancelView(View):
+    """What a cancel of all open jobs of a workspace has done."""
+
+    workspace_id: Detail[str]
+    """Not in the schema, in which it would stand beside that of a job, which may be null."""
+    name: Detail[str]
+    cancelled: int
+    """Jobs that this call has cancelled."""
+    open_jobs: int
+    """Jobs that go on."""
+    stopping: int
+    """Jobs whose runs may still cost money, until they are seen to be over."""
+    schedules: Detail[int]
+    """Schedules that go on launching into it."""
+    failing_elsewhere: Detail[int]
+    """Jobs outside of it that waited for the success of a cancelled one, and fail."""
+    not_cancelled: list[LeftJobView]
+    """The oldest of the jobs that go on."""
+    next_step: str
+
+    @classmethod
+    def from_counts(
+        cls,
+        workspace: Workspace,
+        counts: CountsAfterCancel,
+        *,
+        cancelled: int,
+        not_cancelled: list[LeftJobView],
+    ) -> Self:
+        """Show what a cancel has done, and name the next call."""
+        handle = ids.format_handle(HandleKind.WORKSPACE, workspace.id)
+        next_step = "Nothing is left to do."
+        if counts.stopping:
+            next_step = (
+                f'Call wait_for_jobs(workspace_id="{handle}", mode="all", until="terminal") until '
+                f"all of it has stopped."
+            )
+        elif counts.open_jobs:
+            next_step = f'Call cancel_job(workspace_id="{handle}") again for what is open.'
+        return cls(
+            workspace_id=handle,
+            name=workspace.name,
+            cancelled=cancelled,
+            open_jobs=counts.open_jobs,
+            stopping=counts.stopping,
+            schedules=counts.schedules,
+            failing_elsewhere=counts.failing_elsewhere,
+            not_cancelled=not_cancelled,
+            next_step=next_step,
+        )
+
+    def describe(self) -> str:
+        """Write what happened, what may still cost money, and what goes on."""
+        place = f"{self.workspace_id} ({self.name})"
+        if self.cancelled:
+            count = format_count(self.cancelled, "job of", "jobs of")
+            sentences = [f"{count} {place} {_is_or_are(self.cancelled)} cancelled, for good."]
+        else:
+            sentences = [f"Nothing was cancelled: no job of {place} was open."]
+            if self.open_jobs:
+                sentences = [f"Nothing of {place} was cancelled."]
+        if self.stopping:
+            count = format_count(self.stopping, "job")
+            sentences.append(
+                f"What {count} started at Hugging Face is being stopped, and may still cost money "
+                f"until it is seen to be over."
+            )
+        if self.failing_elsewhere:
+            count = format_count(self.failing_elsewhere, "job")
+            sentences.append(
+                f"{count} outside of it waited for the success of one of them, and cannot begin."
+            )
+        if self.schedules:
+            count = format_count(self.schedules, "schedule of it goes", "schedules of it go")
+            sentences.append(
+                f"{count} on launching: update_schedule with paused=true stops one, "
+                f"archive_workspace everything that is new."
+            )
+        if self.open_jobs:
+            count = format_count(self.open_jobs, "job of it goes", "jobs of it go")
+            sentences.append(f"{count} on.")
+        return " ".join(sentences)
+
+    def list_left_jobs(self) -> str:
+        """Write why each of the jobs shown goes on, on a line each."""
+        return "\n".join(f"{job.job_id}: {job.why}" for job in self.not_cancelled)
+
+
 class JobLineView(View):
     """The line of a job in a list."""
 
@@ -218,6 +314,10 @@ def _describe_money(workspace: WorkspaceView | CountedWorkspaceView) -> str:
     if workspace.left_usd is not None:
         money += f"; {_format(workspace.left_usd)} is left"
     return f"{money}."
+
+
+def _is_or_are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _format(dollars: float, *, is_bound: bool = False) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
+from schema.common.errors import Invalid
 from schema.common.name_matching import normalize_name
 from schema.jobs.dependencies import DependencyCondition
 from schema.specs.hub_job import parse_job_timeout, parse_string_mapping
@@ -35,6 +36,11 @@ def normalize_choice(value: object) -> object:
     return normalize_name(value).replace("-", "_") if isinstance(value, str) else value
 
 
+def one_target_error(*names: str) -> Invalid:
+    """Build the refusal of a call that names two targets, or none."""
+    return Invalid(f"Give either {' or '.join(names)}, and only one of them.")
+
+
 def _duration_validator(parse: Callable[[object], timedelta]) -> BeforeValidator:
     """Check a duration with the other arguments, so that one refusal names all that is wrong."""
 
@@ -47,10 +53,11 @@ def _duration_validator(parse: Callable[[object], timedelta]) -> BeforeValidator
 
 Cursor = Annotated[str | None, EMPTY_IS_NONE]
 JobId = Annotated[str, Field(description="A handle, job_…")]
+MAX_JOB_IDS: Final = 50
 JobIds = Annotated[
     list[Annotated[str, StringConstraints(strip_whitespace=True)]],
     BeforeValidator(to_list, json_schema_input_type=list[str] | str),
-    Field(min_length=1, max_length=50, description="One handle, or up to 50."),
+    Field(min_length=1, max_length=MAX_JOB_IDS, description="One handle, or up to 50."),
 ]
 DurationInput = Annotated[str | int | float, Field(description='Seconds, or "1h30m".')]
 JobTimeout = Annotated[DurationInput, _duration_validator(parse_job_timeout)]
@@ -87,6 +94,9 @@ ParentHandles = Annotated[
     BeforeValidator(to_list),
 ]
 AfterCondition = Annotated[DependencyCondition, BeforeValidator(normalize_choice)]
+OpenJobsOf = Annotated[
+    str | None, EMPTY_IS_NONE, Field(description="Instead of it, ws_…: all its open jobs.")
+]
 LaunchWorkspaceId = Annotated[
     str | None,
     Field(description="ws_…; it also fills in namespace, flavor, timeout and labels."),

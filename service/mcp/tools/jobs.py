@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from mcp_types import CallToolResult
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, RootModel
 
 from schema.common import timestamps
 from schema.common.errors import Invalid
@@ -26,12 +26,16 @@ from service.mcp.tools.arguments import (
     Cursor,
     JobId,
     JobIds,
+    OpenJobsOf,
     normalize_choice,
+    one_target_error,
     to_list,
 )
 from service.views.job_text import describe_job
 from service.views.jobs import JobPage, JobsView, JobView, LogView
 from service.views.pages import describe_page, take_page
+from service.workspaces.open_jobs import cancel_open_jobs
+from service.workspaces.views import WorkspaceCancelView
 
 StateFilter = Annotated[
     list[Annotated[JobState, BeforeValidator(normalize_choice)]],
@@ -115,17 +119,33 @@ async def list_jobs(
     return tool_result(describe_page(len(jobs), "job", view.next_cursor), view, "\n".join(lines))
 
 
+class CancelAnswer(RootModel[JobView | WorkspaceCancelView]):
+    """The job; or the counts of a workspace, if all its jobs were to be cancelled."""
+
+
 async def cancel_job(
-    job_id: JobId, *, app: AppDep, caller: CallerDep
-) -> Annotated[CallToolResult, JobView]:
-    """Call a job off, for good.
+    job_id: JobId | None = None,
+    workspace_id: OpenJobsOf = None,
+    *,
+    app: AppDep,
+    caller: CallerDep,
+) -> Annotated[CallToolResult, CancelAnswer]:
+    """Call a job off, for good; or every open job of a workspace.
 
     What runs at Hugging Face is stopped within seconds. While upstream is "stopping" it may still
     cost money: poll job_status until it is "stopped". Cancelling twice is harmless.
     """
-    view, cancelled = await operations.cancel_job(app, caller, job_id)
-    prefix = "" if cancelled else "Nothing was changed, for it had already finished. "
-    return tool_result(f"{prefix}{view.summary} {view.next_step}", view, describe_job(view))
+    match job_id, workspace_id:
+        case str(), None:
+            view, cancelled = await operations.cancel_job(app, caller, job_id)
+            prefix = "" if cancelled else "Nothing was changed, for it had already finished. "
+            return tool_result(f"{prefix}{view.summary} {view.next_step}", view, describe_job(view))
+        case None, str():
+            counts = await cancel_open_jobs(app, caller, workspace_id)
+            sentence = f"{counts.describe()} {counts.next_step}"
+            return tool_result(sentence, counts, counts.list_left_jobs())
+        case _:
+            raise one_target_error("job_id", "workspace_id")
 
 
 async def job_logs(

@@ -156,7 +156,7 @@ async def archive_workspace(
     sentence = f"{view.workspace_id} ({view.name}) takes no new jobs."
     if view.open_jobs:
         open_jobs = format_count(view.open_jobs, "job in it goes", "jobs in it go")
-        sentence += f" {open_jobs} on; cancel_job stops one."
+        sentence += f" {open_jobs} on; cancel_job stops one, or all."
     return tool_result(sentence, view, view.describe())
 
 

@@ -199,7 +199,7 @@ TRANSITION_GUARDS: Final = (
     *mutants_in_file(
         lifecycle,
         test_races,
-        cancel_locks_the_job=("subject_id = $2 FOR UPDATE", "subject_id = $2"),
+        cancel_locks_the_job=("subject_id = $2 ORDER BY id FOR UPDATE", "subject_id = $2"),
     ),
     # Work is shared out without waiting, in turn, and within bounds.
     *mutants_in_file(
@@ -342,7 +342,7 @@ TRANSITION_GUARDS: Final = (
             "'request_id', $4::text))\n      FROM called_off WHERE false",
         ),
         submit_counts=("queued = queued + 1", "queued = queued"),
-        cancel_counts=("AND called_off.was = 'queued'", "AND false"),
+        cancel_counts=("WHERE was = 'queued'", "WHERE false"),
     ),
     *mutants_in_file(
         run_launch,

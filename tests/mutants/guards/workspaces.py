@@ -3,15 +3,17 @@
 from typing import Final
 
 from schema.jobs import lifecycle
+from schema.workspaces import open_jobs as stored_open_jobs
 from schema.workspaces import store as workspace_store
 from service.jobs import approval, retries
 from service.jobs import defaults as job_defaults
 from service.mcp import confirmation
-from service.mcp.tools import launch_job, retry_job
+from service.mcp.tools import launch_job, retry_job, wait_for_jobs
+from service.workspaces import open_jobs
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.workspaces import test_store as test_workspace_store
 from tests.service.jobs import test_approval, test_retries
-from tests.service.mcp.tools import test_retry_job, test_workspace_settings
+from tests.service.mcp.tools import test_retry_job, test_workspace_jobs, test_workspace_settings
 
 WORKSPACE_GUARDS: Final = (
     *mutants_in_file(
@@ -48,6 +50,29 @@ WORKSPACE_GUARDS: Final = (
         what_is_not_given_stays=("before.defaults || :defaults", ":defaults::jsonb"),
         archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
+    ),
+    # One call for all open jobs of a workspace.
+    *mutants_in_file(
+        stored_open_jobs,
+        test_workspace_jobs,
+        a_cancel_stays_in_its_workspace=(
+            "AND workspace_id = $2\n   AND finished_at IS NULL\n   AND kind",
+            "AND $2::uuid IS NOT NULL\n   AND finished_at IS NULL\n   AND kind",
+        ),
+        a_wait_holds_what_is_being_stopped=("AND job.workspace_id = $2) AS", "AND false) AS"),
+        what_was_launched_is_waited_for_first=("ORDER BY state = 'queued', id", "ORDER BY id DESC"),
+        a_stopped_schedule_does_not_go_on=("\n           AND paused_at IS NULL", ""),
+    ),
+    *mutants_in_file(
+        open_jobs,
+        test_workspace_jobs,
+        a_kind_out_of_scope_is_not_cancelled=("if scope not in self.caller.scopes:", "if False:"),
+        a_cancel_looks_again=("return batch, bool(candidates)", "return batch, False"),
+    ),
+    *mutants_in_file(
+        wait_for_jobs,
+        test_workspace_jobs,
+        what_a_wait_has_no_room_for_is_not_done=('update={"done": False, ', "update={"),
     ),
     *mutants_in_file(
         launch_job,

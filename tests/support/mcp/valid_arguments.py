@@ -23,8 +23,14 @@ UNKNOWN_HANDLES: Final[dict[str, Any]] = {
     "schedule_id": "sched_01krz4c0s0e5xv4k6w2q8ntb7m",
 }
 
+EITHER_ARGUMENT: Final = {"cancel_job": "job_id", "wait_for_jobs": "job_ids"}
+"""Tools that take one of several handles, none of them required, and the one that tests give."""
+
 
 def complete_arguments(tool: str, required_names: Iterable[str]) -> dict[str, Any]:
     """Return what a tool requires; its handles are of nothing that there is."""
-    handles = {name: UNKNOWN_HANDLES[name] for name in required_names if name in UNKNOWN_HANDLES}
+    names = [*required_names]
+    if tool in EITHER_ARGUMENT and not UNKNOWN_HANDLES.keys() & set(names):
+        names.append(EITHER_ARGUMENT[tool])
+    handles = {name: UNKNOWN_HANDLES[name] for name in names if name in UNKNOWN_HANDLES}
     return REQUIRED_ARGUMENTS.get(tool, {}) | handles
