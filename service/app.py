@@ -48,6 +48,7 @@ from service.http.rate_limit import RateLimiter, open_rate_limiter
 from service.http.request_options import READ_ONLY_PATH
 from service.http.single_exchange import SingleExchangeTransport
 from service.http.trailing_slash import TrailingSlashMiddleware
+from service.jobs import exports
 from service.mcp import resources
 from service.mcp.catalog.help import build_help_page, register_help
 from service.mcp.catalog.instructions import INSTRUCTIONS, adapt_instructions
@@ -250,7 +251,7 @@ def assemble_app(
         Route(READ_ONLY_PATH, mcp_route),
         *metadata.routes(),
         *health.ROUTES,
-        *downloads.ROUTES,
+        *downloads.build_routes(exports.open_export),
         STATIC_ROUTE,
         *HomePages(
             Site(

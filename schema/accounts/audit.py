@@ -2,15 +2,21 @@
 
 Entries are appended and never changed. The transitions of a job are in its own history,
 `job_event`; both name the client program that was used.
+
+A link to an export is sealed and stored nowhere; its entry says that it was made, and for how long.
+So its owner sees which links still work, and there are only so many at a time.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sqlalchemy import Identity, Index, text
 from sqlmodel import Field
 
+from schema.common.errors import TooManyLinks
 from schema.db.base import BIGINT, JSON, TEXT, TIMESTAMP, Record, check_in_enum, with_server_default
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
@@ -19,6 +25,20 @@ _INSERT_ENTRY: Final = parse_statement("""
 INSERT INTO audit_entry (subject_id, client, action, handle, facts)
 VALUES (:subject_id, :client, :action, :handle, :facts)
 """)
+
+MAX_LIVE_LINKS: Final = 50
+"""How many links to exports a subject may have at a time."""
+
+# Two calls that make links at the same moment would else count the same ones.
+_LOCK_LINKS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('download_link:' || $1, 0))"
+_LIST_LIVE_LINKS: Final = """
+SELECT handle, facts ->> 'export' AS export, (facts ->> 'expires_at')::timestamptz AS expires_at
+  FROM audit_entry
+ WHERE subject_id = $1
+   AND action = 'link_made'
+   AND (facts ->> 'expires_at')::timestamptz > now()
+ ORDER BY id
+"""
 
 
 class AuditAction(StrEnum):
@@ -41,6 +61,8 @@ class AuditAction(StrEnum):
     ACCOUNT_DISCONNECTED = "account_disconnected"
     CONNECTION_REFUSED = "connection_refused"
     """The Hub refused to refresh the tokens of a connected account; they are deleted."""
+    LINK_MADE = "link_made"
+    """A link to an export of a job was made; the facts are which, and until when."""
     SUBJECT_LIMITED = "subject_limited"
     """The operator set how many of their jobs may run at a time."""
     SUBJECT_HELD = "subject_held"
@@ -95,3 +117,53 @@ async def write_audit_entry(
             subject_id=subject_id, client=client, action=action, handle=handle, facts=facts
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLink:
+    """A link that still works."""
+
+    handle: str
+    """Of its job."""
+    export: str
+    expires_at: datetime
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row."""
+        return cls(**row)
+
+
+async def record_link(  # each is a column or a fact
+    tx: Transaction,
+    subject_id: str,
+    *,
+    client: str | None,
+    handle: str,
+    export: str,
+    expires_at: datetime,
+) -> int:
+    """Record a link that is being made, and return how many more there may be.
+
+    Raises:
+        TooManyLinks: there are as many as there may be.
+    """
+    await tx.execute(_LOCK_LINKS, subject_id)
+    live = await list_live_links(tx, subject_id)
+    if len(live) >= MAX_LIVE_LINKS:
+        raise TooManyLinks(len(live), MAX_LIVE_LINKS, min(link.expires_at for link in live))
+    await write_audit_entry(
+        tx,
+        AuditAction.LINK_MADE,
+        subject_id=subject_id,
+        client=client,
+        handle=handle,
+        export=export,
+        expires_at=expires_at.isoformat(),
+    )
+    return MAX_LIVE_LINKS - len(live) - 1
+
+
+async def list_live_links(tx: Transaction, subject_id: str) -> list[LiveLink]:
+    """Return the links of a subject that still work, the oldest first."""
+    return [LiveLink.from_row(row) for row in await tx.fetch(_LIST_LIVE_LINKS, subject_id)]

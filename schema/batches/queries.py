@@ -52,6 +52,28 @@ SELECT position, custom_id, state, tries,
  LIMIT :limit
 """)  # noqa: S608  # our own words
 
+# The inner limit comes first, so that no page looks at more rows than it may have. The stored size
+# is known without reading a large value.
+_LIST_WHOLE_ITEMS: Final = parse_statement(f"""
+SELECT position, custom_id, state, message, result::text AS result_json,
+       coalesce(reason, CASE state WHEN 'unknown' THEN 'outcome_unknown' END) AS reason
+  FROM (SELECT near.*,
+               sum(stored_bytes) OVER (ORDER BY position) - stored_bytes AS bytes_before
+          FROM (SELECT item.position, item.custom_id, {_SHOWN_STATE} AS state, item.reason,
+                       item.message, item.result,
+                       coalesce(pg_column_size(item.result), 0)
+                       + coalesce(pg_column_size(item.message), 0) AS stored_bytes
+                  FROM job
+                  JOIN batch_item AS item ON item.job_id = job.id
+                 WHERE job.subject_id = :subject_id
+                   AND job.id = :job_id
+                   AND item.position >= :start
+                 ORDER BY item.position
+                 LIMIT :limit) AS near) AS page
+ WHERE bytes_before < :max_bytes
+ ORDER BY position
+""")  # noqa: S608  # our own words
+
 _COPY_ITEMS: Final = """
 INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
 SELECT $2, item.subject_id, row_number() OVER (ORDER BY item.position) - 1, item.custom_id,
@@ -93,6 +115,19 @@ class ItemStatus:
         return cls(**fields)
 
 
+@dataclass(frozen=True, slots=True)
+class WholeItem:
+    """An item with all of its outcome so far."""
+
+    position: int
+    custom_id: str
+    state: str
+    message: str | None
+    result_json: str | None
+    """Its answer, as JSON."""
+    reason: str | None
+
+
 async def count_subject_items(tx: Transaction, subject_id: str, job_id: UUID) -> BatchCounts | None:
     """Count the items of a batch of the subject; none while no items are known."""
     row = await tx.fetchrow(_COUNT_SUBJECT_ITEMS, subject_id, job_id)
@@ -125,6 +160,23 @@ async def list_items(
         )
     )
     return [ItemStatus.from_row(row) for row in rows]
+
+
+async def list_whole_items(
+    tx: Transaction, subject_id: str, job_id: UUID, *, start: int, limit: int, max_bytes: int
+) -> list[WholeItem]:
+    """Return items of a batch of the subject in every state, from position `start` on.
+
+    Args:
+        limit: how many items at most.
+        max_bytes: no item begins after so many bytes of outcomes, as they are stored.
+    """
+    rows = await tx.fetch(
+        *_LIST_WHOLE_ITEMS.bind(
+            subject_id=subject_id, job_id=job_id, start=start, limit=limit, max_bytes=max_bytes
+        )
+    )
+    return [WholeItem(**row) for row in rows]
 
 
 async def copy_items(

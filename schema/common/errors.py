@@ -45,7 +45,8 @@ class LimitUsage:
     """A limit that a call has met, for programs; the sentence of the error says the same."""
 
     unit: str
-    """What is counted: `calls`, `open jobs`, `schedules`, `waiting calls` or `USD`."""
+    """What is counted: `calls`, `open jobs`, `schedules`, `download links`, `waiting calls` or
+    `USD`."""
     limit: float
     used: float
     resets_at: datetime | None = None
@@ -157,6 +158,18 @@ class TooManyWaits(Conflict):
             f"may not have more. Wait for several jobs in one call (job_ids takes up to 50 "
             f'handles, mode="any"), let another wait end, or call job_status, which answers at '
             "once."
+        )
+
+
+class TooManyLinks(Conflict):
+    """The subject has as many links to exports as it may have at a time."""
+
+    def __init__(self, live: int, max_live: int, resets_at: datetime) -> None:
+        self.limit_usage = LimitUsage("download links", max_live, live, resets_at)
+        super().__init__(
+            f"You have {format_count(live, 'download link')} and may have {max_live} at a time, so "
+            f"none was made. The first of them expires at {format_utc(resets_at)}; whoami shows "
+            f"them."
         )
 
 

@@ -182,6 +182,19 @@ SELECT job_payload.result
 """
 
 
+_LIST_JOB_EVENTS: Final = """
+SELECT event.at, event.version, event.kind, event.state, event.actor, event.facts
+  FROM job_event AS event
+  JOIN job ON job.id = event.job_id
+ WHERE job.subject_id = $1
+   AND job.id = $2
+ ORDER BY event.version
+ LIMIT $3
+"""
+
+_MAX_LISTED_EVENTS: Final = 20_000
+
+
 _FIND_IDEMPOTENCY_KEY: Final = """
 SELECT true
   FROM idempotency_key
@@ -352,6 +365,12 @@ async def get_job_result(tx: Transaction, subject_id: str, job_id: UUID) -> dict
     """Return the result of a job that succeeded."""
     result: dict[str, Any] | None = await tx.fetchval(_GET_JOB_RESULT, subject_id, job_id)
     return result
+
+
+async def list_job_events(tx: Transaction, subject_id: str, job_id: UUID) -> list[dict[str, Any]]:
+    """Return what happened to a job of the subject, the first first, as JSON has it."""
+    rows = await tx.fetch(_LIST_JOB_EVENTS, subject_id, job_id, _MAX_LISTED_EVENTS)
+    return [{**row, "at": row["at"].isoformat()} for row in rows]
 
 
 async def is_idempotency_key_used(tx: Transaction, subject_id: str, key: str) -> bool:

@@ -329,7 +329,10 @@ def describe_next_call(
     """Name the call that reads on, or that repeats items without a result; None: neither is due."""
     handle = job_summary.job_handle(status)
     if page.next_call is not None:
-        return f'Call job_result(job_id="{handle}", {page.next_call}) for what follows.'
+        return (
+            f'Call job_result(job_id="{handle}", {page.next_call}) for what follows, or with '
+            'download="items" for a file of all.'
+        )
     finished = status.finished_at is not None
     if finished and result is not None and 0 < result.get("done", 0) < result["items"]:
         return f'Call retry_job(job_id="{handle}") to send those without a result again.'

@@ -103,8 +103,8 @@ async def read_result(
     )
     if items is None:
         query.expect_no_items()
-    if status.finished_at is None and items is None:
-        raise Conflict(f"There is no result yet. {_describe_state(status)}")
+    if items is None:
+        expect_finished(status)
     log_ends = await _read_log_ends(tx, [] if describe_kind(status.kind).is_call else [status])
     result = await job_queries.get_job_result(tx, caller.subject_id, status.id)
     if items is not None:
@@ -112,6 +112,16 @@ async def read_result(
     job_files = await files.list_job_files(tx, caller.subject_id, status.id)
     stored = StoredResult(status, result, job_files, log_ends.get(status.id), items)
     return await results.collect_result(tx, stored, query, app.download_links)
+
+
+def expect_finished(status: JobStatus) -> None:
+    """Refuse a job that has not finished.
+
+    Raises:
+        Conflict: with its state, and when to ask again.
+    """
+    if status.finished_at is None:
+        raise Conflict(f"There is no result yet. {_describe_state(status)}")
 
 
 async def find_job(tx: Transaction, caller: Caller, handle: str) -> JobStatus:

@@ -11,7 +11,7 @@ from schema.artifacts import files
 from schema.artifacts.files import JobFile
 from schema.artifacts.log_store import NumberedLine
 from schema.common.errors import Invalid
-from schema.common.text import format_count
+from schema.common.text import format_count, format_utc
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState, Reason
@@ -130,6 +130,30 @@ async def collect_result(
     ]
     inline_files = await _read_inline_files(tx, [file for file, _ in page])
     return CollectedResult(view, "\n".join(filter(None, texts)), inline_files)
+
+
+def show_link(status: JobStatus, file: FileView) -> ResultView:
+    """Show a link to an export of a job in the place of its result."""
+    return ResultView(
+        job_id=job_summary.job_handle(status),
+        kind=status.kind,
+        state=status.state,
+        reason=status.reason,
+        summary=f"{file.name} can be downloaded at its url until {_format_expiry(file)}.",
+        next_step="Hand url to the person, or download it.",
+        evidence=[],
+        result=None,
+        next_offset=None,
+        files=[file],
+        next_cursor=None,
+        exit_code=None,
+        log_tail=None,
+        items=None,
+    )
+
+
+def _format_expiry(file: FileView) -> str:
+    return "" if file.expires_at is None else format_utc(file.expires_at)
 
 
 def _describe_end(status: JobStatus) -> str:

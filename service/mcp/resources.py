@@ -2,6 +2,7 @@
 
     job://job_…           JSON: the job as job_status shows it
     job://job_…/logs      text: the end of what it printed
+    job://job_…/items     JSONL: all items of a batch, with their outcomes
     workspace://ws_…      JSON: the workspace as workspace_status shows it
     holdfast://help       text: how to sign in; for everybody, in `service.mcp.catalog.help`
 
@@ -25,8 +26,8 @@ from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobFilter, JobStatus
 from service.auth.caller import Caller
+from service.jobs import exports, operations
 from service.jobs import logs as job_logs
-from service.jobs import operations
 from service.mcp.dependencies import current_app, current_caller
 from service.mcp.tool import raise_mcp_errors
 from service.runtime.context import CURRENT_CALLER, App
@@ -36,20 +37,25 @@ from service.workspaces import actions as workspace_actions
 
 JOB_URI: Final = "job://{id}"
 JOB_LOG_URI: Final = "job://{id}/logs"
+JOB_ITEMS_URI: Final = "job://{id}/items"
 WORKSPACE_URI: Final = "workspace://{id}"
 
 _JSON_MEDIA_TYPE: Final = "application/json"
 _TEXT_MEDIA_TYPE: Final = "text/plain"
+_JSONL_MEDIA_TYPE: Final = "application/jsonl"
+_MAX_ITEMS_BYTES: Final = 1024 * 1024
+"""The items of a larger batch are only linked."""
 _MAX_LISTED_JOBS: Final = 20
 _MAX_LINES: Final = 2000
 _ALL_JOBS: Final = JobFilter(None, None, None, {})
 
 
 def register_resources(server: MCPServer[App]) -> None:
-    """Register the three resource templates."""
+    """Register the resource templates."""
     templates = (
         (JOB_URI, "job", "Job", _JSON_MEDIA_TYPE, _read_job),
         (JOB_LOG_URI, "job_logs", "Job log", _TEXT_MEDIA_TYPE, _read_log_end),
+        (JOB_ITEMS_URI, "job_items", "Items of a batch", _JSONL_MEDIA_TYPE, _read_items),
         (WORKSPACE_URI, "workspace", "Workspace", _JSON_MEDIA_TYPE, _read_workspace),
     )
     for uri, name, title, mime_type, read in templates:
@@ -106,6 +112,12 @@ async def _read_log_end(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
     if not end.omitted_lines:
         return end.text
     return f"[{format_count(end.omitted_lines, 'line')} before: {end.logs_call}]\n{end.text}"
+
+
+async def _read_items(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
+    """The items of a batch with their outcomes; job_result links to those that are too large."""
+    async with _open_resource(ctx) as (tx, _, caller):
+        return await exports.read_items_text(tx, caller, id, max_bytes=_MAX_ITEMS_BYTES)
 
 
 async def _read_workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002

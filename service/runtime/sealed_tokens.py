@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -38,8 +38,11 @@ _EXPIRY_BYTES: Final = 6
 _CONFIRMATION_ID_BYTES: Final = 9
 _MAX_LINK_TOKEN_CHARS: Final = 8192
 """The token of the longest possible file name fits in."""
-_LINK_PAYLOAD: Final = TypeAdapter(tuple[str, UUID, str])
-"""Subject, job and name of the file; no name stands for the job's whole result."""
+ExportKind = Literal["items", "log", "archive"]
+"""What of a job can be taken along as one file."""
+LinkTarget = Literal["file", "result"] | ExportKind
+_LINK_PAYLOAD: Final = TypeAdapter(tuple[str, UUID, LinkTarget, str])
+"""Subject, job, what of it, and the name of a file."""
 
 
 def derive_keys(settings: Settings, purpose: bytes) -> list[bytes]:
@@ -124,12 +127,13 @@ class ConfirmationTokens:
 
 @dataclass(frozen=True, slots=True)
 class DownloadGrant:
-    """The right to read one file of a subject, or one result."""
+    """The right to read one file of a subject, or one result or export."""
 
     subject_id: str
     job_id: UUID
+    target: LinkTarget
     name: str
-    """Empty: the result of the job, as JSON."""
+    """Of a file; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +171,21 @@ class DownloadLinks:
                 return DownloadLink(f"{self._hub_url}{HubUri.parse(file.uri).url_path}", None)
             except ValueError:
                 return None
-        return self._seal_link(file.subject_id, file.job_id, file.name)
+        return self._seal_link(file.subject_id, file.job_id, "file", file.name)
 
     def link_to_result(self, subject_id: str, job_id: UUID) -> DownloadLink:
         """Return a link to the whole result of a job, for one that no reply has room for."""
-        return self._seal_link(subject_id, job_id, "")
+        return self._seal_link(subject_id, job_id, "result")
 
-    def _seal_link(self, subject_id: str, job_id: UUID, name: str) -> DownloadLink:
+    def link_to_export(self, subject_id: str, job_id: UUID, kind: ExportKind) -> DownloadLink:
+        """Return a link to a file that is made of a job while it is read."""
+        return self._seal_link(subject_id, job_id, kind)
+
+    def _seal_link(
+        self, subject_id: str, job_id: UUID, target: LinkTarget, name: str = ""
+    ) -> DownloadLink:
         expires_at = datetime.now(UTC).replace(microsecond=0) + self._lifetime
-        payload = _LINK_PAYLOAD.dump_json((subject_id, job_id, name))
+        payload = _LINK_PAYLOAD.dump_json((subject_id, job_id, target, name))
         token = self._tokens.seal(payload, expires_at=expires_at.timestamp())
         return DownloadLink(f"{self._public_url}/files/{token}", expires_at)
 

@@ -19,7 +19,8 @@ class FileView(View):
     """A file."""
 
     name: str
-    size_bytes: Detail[int]
+    size_bytes: Detail[int | None]
+    """None: it is made while it is read."""
     media_type: Detail[str | None]
     sha256: Detail[str | None]
     revision: Detail[str | None]
@@ -37,6 +38,20 @@ class FileView(View):
             name=RESULT_FILE_NAME,
             size_bytes=size_bytes,
             media_type="application/json",
+            sha256=None,
+            revision=None,
+            uri=None,
+            url=link.url,
+            expires_at=link.expires_at,
+        )
+
+    @classmethod
+    def from_export(cls, name: str, media_type: str, link: DownloadLink) -> Self:
+        """Show a file that is made while it is read."""
+        return cls(
+            name=name,
+            size_bytes=None,
+            media_type=media_type,
             sha256=None,
             revision=None,
             uri=None,
@@ -66,8 +81,9 @@ class FileView(View):
 
     def describe(self) -> str:
         """Write its name, its type and its size."""
-        kinds = [self.media_type] if self.media_type else []
-        return f"{self.short_name} ({', '.join([*kinds, format_size(self.size_bytes)])})"
+        facts = [self.media_type] if self.media_type else []
+        facts += [] if self.size_bytes is None else [format_size(self.size_bytes)]
+        return f"{self.short_name} ({', '.join(facts)})"
 
     def count_reply_bytes(self) -> int:
         """Return what it takes in a reply: as an object, in words, and as a link."""

@@ -350,6 +350,14 @@ class ZeroGpuView(View):
     """Used beyond it, and paid for."""
 
 
+class LinkView(View):
+    """A link to an export of a job that still works."""
+
+    job_id: Detail[str]
+    download: Detail[str]
+    expires_at: Detail[datetime]
+
+
 class AccountView(View):
     """The caller, and what they may do."""
 
@@ -379,6 +387,8 @@ class AccountView(View):
     zero_gpu: Detail[ZeroGpuView | None]
     billing_note: Detail[str | None]
     """Why `can_pay` or `zero_gpu` is None."""
+    links: Detail[list[LinkView]]
+    """Links of `download` that work, the oldest first."""
 
 
 def show_evidence(diagnosis: Diagnosis | None) -> list[str]:

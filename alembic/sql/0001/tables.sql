@@ -118,7 +118,7 @@ CREATE TABLE audit_entry (
         'workspace_made', 'workspace_updated', 'workspace_archived',
         'schedule_made', 'schedule_updated', 'schedule_deleted',
         'credential_lent', 'credential_refused',
-        'account_connected', 'account_disconnected', 'connection_refused',
+        'account_connected', 'account_disconnected', 'connection_refused', 'link_made',
         'subject_limited', 'subject_held', 'subject_released',
         'subject_exported', 'subject_forgotten'))
 );

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 from mcp_types import CallToolResult
 
+from schema.accounts import audit
 from schema.billing import budgets
 from schema.common.errors import Unavailable
 from schema.common.money import format_usd, to_micro_usd
@@ -15,7 +16,7 @@ from service.auth.client_info import printable_name
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
 from service.runtime.context import App
-from service.views.jobs import AccountView, SignInView, ZeroGpuView
+from service.views.jobs import AccountView, LinkView, SignInView, ZeroGpuView
 from service.views.money import MonthView
 from service.views.text import fit_text, take_fitting_texts
 
@@ -23,6 +24,7 @@ _MAX_NAME_BYTES: Final = 1000
 _MAX_NAMESPACES_BYTES: Final = 8000
 """What the organisations take, once as words and once as an object."""
 _MAX_UNPAID_BYTES: Final = 2000
+_MAX_NAMED_LINKS: Final = 5
 _HIDDEN_NOTE: Final = (
     "Hugging Face does not show this token whether the account can pay, or its ZeroGPU quota: that "
     "needs the scope read-billing (permission user.billing.read)."
@@ -42,6 +44,7 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         month = await budgets.read_monthly_budget(
             tx, caller.subject_id, default_monthly_budget=app.monthly_budget_micro_usd
         )
+        links = await audit.list_live_links(tx, caller.subject_id)
     name = fit_text(caller.name, _MAX_NAME_BYTES)
     organisations = take_fitting_texts(caller.organisations, _MAX_NAMESPACES_BYTES)
     unpaid = take_fitting_texts(
@@ -66,6 +69,10 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         unpaid_namespaces=[*([name] if caller.billing.can_pay is False else []), *unpaid],
         zero_gpu=_show_quota(quota),
         billing_note=billing_note,
+        links=[
+            LinkView(job_id=link.handle, download=link.export, expires_at=link.expires_at)
+            for link in links
+        ],
     )
     permissions = " and ".join(view.scopes) or "nothing but looking"
     sentence = f"{name}, with a {_TOKEN_NAMES[caller.token_kind]} that allows {permissions}."
@@ -137,6 +144,13 @@ def _describe_account(view: AccountView) -> Iterator[str]:
         f"{_format(month.held_usd, is_bound=True)} held{limit}."
     )
     yield from _describe_billing(view)
+    if view.links:
+        shown = view.links[-_MAX_NAMED_LINKS:]
+        names = ", ".join(f"{link.download} of {link.job_id}" for link in shown)
+        yield (
+            f"Download links that work: {len(view.links)} of {audit.MAX_LIVE_LINKS}; the newest: "
+            f"{names}."
+        )
     yield f"subject_id {view.subject_id}"
 
 

@@ -14,7 +14,7 @@ from schema.jobs.queries import JobFilter
 from schema.jobs.tables import JobKind, JobState
 from schema.specs.hub_job import Labels
 from service.auth.caller import ACTING_SCOPES
-from service.jobs import logs, operations
+from service.jobs import exports, logs, operations
 from service.jobs.batches import ItemStateFilter, ResultQuery
 from service.jobs.results import ResultView
 from service.mcp import content
@@ -31,6 +31,7 @@ from service.mcp.tools.arguments import (
     one_target_error,
     to_list,
 )
+from service.runtime.sealed_tokens import ExportKind
 from service.views.job_text import describe_job
 from service.views.jobs import JobPage, JobsView, JobView, LogView
 from service.views.pages import describe_page, take_page
@@ -183,6 +184,9 @@ async def job_result(
     limit: Annotated[int, Field(ge=1, le=100, description="Fewer items are shown longer.")] = 20,
     only: Annotated[ItemStateFilter | None, EMPTY_IS_NONE] = None,
     offset: Annotated[int, Field(ge=0, le=2**31 - 1, description="In a long answer.")] = 0,
+    download: Annotated[
+        ExportKind | None, EMPTY_IS_NONE, Field(description="Only a link: to all of it as a file.")
+    ] = None,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -194,7 +198,10 @@ async def job_result(
     """
     query = ResultQuery(cursor, limit, only, offset)
     async with app.transaction(caller) as tx:
-        collected = await operations.read_result(tx, app, caller, job_id, query)
+        if download is not None:
+            collected = await exports.link_export(tx, app, caller, job_id, download)
+        else:
+            collected = await operations.read_result(tx, app, caller, job_id, query)
     view = collected.view
     blocks = [*content.show_files(collected.inline_files), *content.link_files(view.files)]
     return tool_result(f"{view.summary} {view.next_step}", view, collected.text, blocks)

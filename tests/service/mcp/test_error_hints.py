@@ -1,7 +1,7 @@
 """Everything a caller can get wrong, tool by tool: each refusal says what to do."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -19,6 +19,7 @@ from schema.common.errors import (
     NotFound,
     RateLimited,
     RoleRefused,
+    TooManyLinks,
     TooManySchedules,
     TooManyWaits,
     Unauthenticated,
@@ -49,6 +50,7 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     Conflict("There is no result yet."),
     IdempotencyConflict("k", "job_x", ["flavor"]),
     LimitReached(open_jobs=1, max_open_jobs=1),
+    TooManyLinks(50, 50, datetime(2026, 12, 1, tzinfo=UTC)),
     TooManyWaits(1),
     TooManySchedules(1),
     BudgetExceeded(

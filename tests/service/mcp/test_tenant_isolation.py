@@ -20,6 +20,7 @@ from tests.support.subjects import ADA_TOKEN, BOB_TOKEN
 RESOURCE_TEMPLATES: Final = {
     "job://{id}": HandleKind.JOB,
     "job://{id}/logs": HandleKind.JOB,
+    "job://{id}/items": HandleKind.JOB,
     "workspace://{id}": HandleKind.WORKSPACE,
 }
 """What can be read, and what its address names."""
