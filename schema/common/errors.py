@@ -329,13 +329,21 @@ class AnonymousRateLimited(RateLimited):
 
 
 class SignInRateLimited(RateLimited):
-    """The endpoints of a sign-in are called too often from one address."""
+    """The endpoints of a sign-in are called too often from one address, or for one sign-in."""
 
-    def __init__(self, *, limit: int, window: timedelta, retry_after: timedelta) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        window: timedelta,
+        retry_after: timedelta,
+        counted: str = "Sign-ins from one address",
+    ) -> None:
+        """Say what was counted: the subject of the sentence."""
         super().__init__(limit=limit, window=window, retry_after=retry_after)
         HoldfastError.__init__(
             self,
-            f"Sign-ins from one address may make {format_count(limit, 'request')} in "
+            f"{counted} may make {format_count(limit, 'request')} in "
             f"{format_count(ceil_to_seconds(window), 'second')}, and {limit:,} are used. Try again "
             f"in {self._pause}.",
         )

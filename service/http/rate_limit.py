@@ -34,6 +34,8 @@ _VALKEY_RETRY_AFTER: Final = timedelta(seconds=1)
 _IPV6: Final = 6
 _IPV6_NETWORK_BITS: Final = 64
 _ADDRESS_HASH_CHARS: Final = 24
+_SIGN_INS_PER_ADDRESS: Final = 10
+"""How many times the limit of one sign-in counts for all of an address: a team may share it."""
 
 # A refused call is not counted, or a client that repeats it would never be let in again.
 _COUNT_SCRIPT: Final = """
@@ -122,21 +124,28 @@ class RateLimiter:
         self._breaker = RedisCircuitBreaker(timeout=valkey_timeout, retry_after=_VALKEY_RETRY_AFTER)
         self._outage_logged = False
 
-    async def count_call(self, subject_id: str) -> RateLimitStatus:
+    async def count_call(self, subject_id: str, *, share: int = 1) -> RateLimitStatus:
         """Count one more call of a subject.
+
+        Args:
+            subject_id: who calls, or what else is counted.
+            share: how many times the limit of a subject counts.
 
         Raises:
             RateLimited: there were too many lately; this one is not counted.
         """
         if not self._limit:
             return UNLIMITED
-        count = await self._count_in_valkey(subject_id) or await self._count_in_postgres(subject_id)
+        limit = self._limit * share
+        count = await self._count_in_valkey(subject_id, limit) or await self._count_in_postgres(
+            subject_id, limit
+        )
         if count is None:
             return UNLIMITED
         self._outage_logged = False
-        status = RateLimitStatus.from_count(count, limit=self._limit, window=self._window)
+        status = RateLimitStatus.from_count(count, limit=limit, window=self._window)
         if status.is_refused:
-            raise RateLimited(limit=self._limit, window=self._window, retry_after=status.resets_in)
+            raise RateLimited(limit=limit, window=self._window, retry_after=status.resets_in)
         return status
 
     async def count_anonymous_call(self, host: str) -> RateLimitStatus:
@@ -173,18 +182,58 @@ class RateLimiter:
                 limit=error.limit, window=error.window, retry_after=error.retry_after
             ) from None
 
-    async def _count_in_valkey(self, subject_id: str) -> CallCount | None:
+    async def count_token_request(
+        self, host: str, *, grant_id: str | None, client_id: str | None
+    ) -> RateLimitStatus:
+        """Count one more request for tokens, by what it shows: a grant, a client, or nothing.
+
+        One sign-in may ask as often as one person may call, and the sign-ins of an address some
+        times as often. What shows no grant is counted apart from that, so no stranger behind the
+        same address keeps anybody from refreshing.
+
+        Args:
+            host: the address that the request came from.
+            grant_id: of the sign-in whose code or refresh token it holds; None: of no sign-in here.
+            client_id: of the client that it names; None: no client of ours.
+
+        Raises:
+            RateLimited: there were too many lately; this one is not counted.
+        """
+        address = hash_address(host)
+        if grant_id is not None:
+            shown, shared = f"grant-{grant_id}", f"grants-{address}"
+        elif client_id is not None:
+            # The id of a client is no secret: from elsewhere, nobody uses up what is counted here.
+            client = hashlib.sha256(client_id.encode()).hexdigest()[:_ADDRESS_HASH_CHARS]
+            shown, shared = f"client-{client}-{address}", f"clients-{address}"
+        else:
+            return await self.count_sign_in_request(host)
+        counted = "One sign-in" if grant_id is not None else "One client without a sign-in"
         try:
-            return await self._breaker.call(lambda: self._run_script(subject_id))
+            status = await self.count_call(shown)
+            counted = "Programs at one address"
+            await self.count_call(shared, share=_SIGN_INS_PER_ADDRESS)
+        except RateLimited as error:
+            raise SignInRateLimited(
+                limit=error.limit,
+                window=error.window,
+                retry_after=error.retry_after,
+                counted=counted,
+            ) from None
+        return status
+
+    async def _count_in_valkey(self, subject_id: str, limit: int) -> CallCount | None:
+        try:
+            return await self._breaker.call(lambda: self._run_script(subject_id, limit))
         except CircuitOpen:
             return None
         except (RedisError, OSError) as error:
             log.warning("limits.valkey_missed", error=type(error).__name__)
             return None
 
-    async def _run_script(self, subject_id: str) -> CallCount:
+    async def _run_script(self, subject_id: str, limit: int) -> CallCount:
         window_ms = round(self._window.total_seconds() * 1000)
-        arguments: Any = (1, f"holdfast:calls:{subject_id}", window_ms, self._limit)
+        arguments: Any = (1, f"holdfast:calls:{subject_id}", window_ms, limit)
         try:
             answer = await _as_numbers(self._redis.evalsha(_COUNT_SCRIPT_SHA1, *arguments))
         except NoScriptError:
@@ -192,11 +241,11 @@ class RateLimiter:
         granted, calls, previous_calls, elapsed_ms = answer
         return CallCount(bool(granted), calls, previous_calls, elapsed_ms / window_ms)
 
-    async def _count_in_postgres(self, subject_id: str) -> CallCount | None:
+    async def _count_in_postgres(self, subject_id: str, limit: int) -> CallCount | None:
         try:
             async with self._database.as_subject(subject_id) as (tx, _):
                 return await call_counts.count_call(
-                    tx, subject_id, limit=self._limit, window=self._window
+                    tx, subject_id, limit=limit, window=self._window
                 )
         except Unavailable as error:
             # The call itself needs Postgres as well, and says that it is away.

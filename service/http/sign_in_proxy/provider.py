@@ -6,8 +6,9 @@ and the code and the refresh token of that server inside of ours. Each is bound 
 got it, and a code of ours is worth as much as the one inside: the server redeems it once.
 """
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode
@@ -78,16 +79,21 @@ class ProxyCode(AuthorizationCode):
     """An authorization code of ours, opened."""
 
     verifier: str
+    grant_id: str
 
 
 class ProxyRefreshToken(RefreshToken):
     """A refresh token of ours, opened."""
+
+    grant_id: str
 
 
 class _SealedCode(BaseModel):
     request: SignInRequest
     code: str
     verifier: str
+    grant_id: str
+    """Of this sign-in; its refresh tokens have it too, one after the other."""
 
 
 class _SealedRefreshToken(BaseModel):
@@ -95,6 +101,7 @@ class _SealedRefreshToken(BaseModel):
     token: str
     scopes: list[str]
     resource: str | None
+    grant_id: str
 
 
 class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken, AccessToken]):
@@ -191,8 +198,27 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
 
     def issue_code(self, state: SignInState, code: str) -> str:
         """Return a code of ours with a code of the authorization server in it."""
-        sealed = _SealedCode(request=state.request, code=code, verifier=state.verifier)
+        sealed = _SealedCode(
+            request=state.request,
+            code=code,
+            verifier=state.verifier,
+            grant_id=secrets.token_urlsafe(16),
+        )
         return seal_model(self._keys.grants, sealed, _CODE_LIFETIME)
+
+    def identify_grant(self, form: Mapping[str, object]) -> str | None:
+        """Return the id of the sign-in whose code or refresh token a request for tokens holds.
+
+        Returns:
+            None if it holds none, or one that is forged or too old.
+        """
+        grant: _SealedCode | _SealedRefreshToken | None = None
+        if form.get("grant_type") == "authorization_code":
+            grant = unseal_model(self._keys.grants, str(form.get("code")), _SealedCode)
+        elif form.get("grant_type") == "refresh_token":
+            sealed = str(form.get("refresh_token"))
+            grant = unseal_model(self._keys.grants, sealed, _SealedRefreshToken)
+        return None if grant is None else grant.grant_id
 
     async def load_authorization_code(
         self, client: OAuthClientInformationFull, authorization_code: str
@@ -205,6 +231,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         return ProxyCode(
             code=sealed.code,
             verifier=sealed.verifier,
+            grant_id=sealed.grant_id,
             scopes=request.scopes,
             expires_at=time.time() + 1,  # the seal has an end, and it has not come
             client_id=request.client_id,
@@ -221,7 +248,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
             authorization_code.code, authorization_code.verifier, authorization_code.resource
         )
         return self._seal_refresh_token(
-            tokens, client, authorization_code.scopes, authorization_code.resource
+            tokens, client, authorization_code.scopes, authorization_code
         )
 
     async def load_refresh_token(
@@ -242,7 +269,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         )
         if tokens.refresh_token is None:  # it goes on with the one it has
             tokens.refresh_token = refresh_token.token
-        return self._seal_refresh_token(tokens, client, scopes, refresh_token.resource)
+        return self._seal_refresh_token(tokens, client, scopes, refresh_token)
 
     async def load_access_token(self, token: str) -> None:
         """Find none: the authorization server issues and signs them, and `auth` verifies them."""
@@ -256,7 +283,7 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         tokens: OAuthToken,
         client: OAuthClientInformationFull,
         scopes: list[str],
-        resource: str | None,
+        grant: ProxyCode | ProxyRefreshToken,
     ) -> OAuthToken:
         if tokens.refresh_token is None:
             return tokens
@@ -264,7 +291,8 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
             client_id=client.client_id,
             token=tokens.refresh_token,
             scopes=tokens.scope.split() if tokens.scope else scopes,
-            resource=resource,
+            resource=grant.resource,
+            grant_id=grant.grant_id,
         )
         return tokens.model_copy(
             update={"refresh_token": seal_model(self._keys.grants, sealed, _REFRESH_LIFETIME)}

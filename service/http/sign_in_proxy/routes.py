@@ -18,6 +18,7 @@ from mcp.server.auth.handlers.register import RegistrationHandler
 from mcp.server.auth.handlers.token import TokenHandler
 from mcp.server.auth.middleware.client_auth import ClientAuthenticator
 from mcp.server.auth.settings import ClientRegistrationOptions
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -30,7 +31,7 @@ from service.auth.upstream import IssuerMetadata
 from service.http.pages.cookies import BrowserCookie, digest_cookie
 from service.http.pages.limits import AddressLimit, limit_body, limit_page
 from service.http.pages.rendering import redirect_to, render_page
-from service.http.rate_limit import RateLimitStatus
+from service.http.rate_limit import RateLimiter, RateLimitStatus
 from service.http.sign_in_proxy.provider import SIGN_IN_LIFETIME, SignInProxy, SignInRequest
 
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
@@ -92,7 +93,10 @@ def build_proxy_routes(proxy: SignInProxy, metadata: Mapping[str, Any]) -> list[
 
     async def redeem(request: Request) -> Response:
         try:
+            await _count_token_request(proxy, request)
             answer: Response = await token_handler.handle(request)
+        except RateLimited as error:
+            return _refuse_client(error)
         except Unavailable as error:
             return JSONResponse(
                 {"error": "temporarily_unavailable", "error_description": str(error)},
@@ -115,7 +119,7 @@ def build_proxy_routes(proxy: SignInProxy, metadata: Mapping[str, Any]) -> list[
         Route("/oauth/consent", limit_page(browser.ask), methods=["GET"]),
         Route("/oauth/consent", limit_page(browser.decide), methods=["POST"]),
         Route("/oauth/callback", limit_page(browser.return_to_client), methods=["GET"]),
-        Route("/oauth/token", _limit_endpoint(redeem), methods=["POST", "OPTIONS"]),
+        Route("/oauth/token", _with_cors(limit_body(redeem), "POST"), methods=["POST", "OPTIONS"]),
     ]
 
 
@@ -217,6 +221,28 @@ def _destination(redirect_uri: str) -> str:
     """Name the place of an address: a person decides by its host."""
     parts = urlsplit(redirect_uri)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+async def _count_token_request(proxy: SignInProxy, request: Request) -> None:
+    """Count a request for tokens before anybody else is asked.
+
+    Raises:
+        RateLimited: there were too many lately.
+        HTTPException: its body is no form.
+    """
+    rate_limiter: RateLimiter = request.app.state.rate_limiter
+    host = "" if request.client is None else request.client.host
+    try:
+        form = await request.form()
+    except HTTPException:
+        await rate_limiter.count_sign_in_request(host)
+        raise
+    client_id = str(form.get("client_id", ""))
+    await rate_limiter.count_token_request(
+        host,
+        grant_id=proxy.identify_grant(form),
+        client_id=None if await proxy.get_client(client_id) is None else client_id,
+    )
 
 
 def _refuse_client(error: RateLimited) -> Response:

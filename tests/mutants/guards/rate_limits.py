@@ -8,11 +8,12 @@ from schema.jobs.retention import pruning
 from schema.messaging import redis
 from service.http import rate_limit
 from service.http.pages import limits
+from service.http.sign_in_proxy import provider
 from service.http.sign_in_proxy import routes as sign_in_routes
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.jobs import test_retention
 from tests.service.http import test_anonymous_calls, test_rate_limit, test_rate_limit_headers
-from tests.service.http.sign_in_proxy import test_request_limit
+from tests.service.http.sign_in_proxy import test_request_limit, test_token_request_limit
 
 RATE_LIMIT_GUARDS: Final = (
     *mutants_in_file(
@@ -30,7 +31,10 @@ RATE_LIMIT_GUARDS: Final = (
             "except (RedisError, OSError) as error:",
             "except OSError as error:",
         ),
-        postgres_counts_while_valkey_is_away=(" or await self._count_in_postgres(subject_id)", ""),
+        postgres_counts_while_valkey_is_away=(
+            " or await self._count_in_postgres(\n            subject_id, limit\n        )",
+            "",
+        ),
         without_postgres_calls_are_let_go=(
             "except Unavailable as error:",
             "except ZeroDivisionError as error:",
@@ -56,6 +60,47 @@ RATE_LIMIT_GUARDS: Final = (
         sign_ins_have_a_count_of_their_own=(
             'self.count_call(f"sign-in-{hash_address(host)}")',
             "self.count_call(hash_address(host))",
+        ),
+    ),
+    *mutants_in_file(
+        rate_limit,
+        test_token_request_limit,
+        client_is_counted_by_its_address=(
+            'f"client-{client}-{address}", ',
+            'f"client-{client}", ',
+        ),
+    ),
+    *mutants_in_file(
+        rate_limit,
+        test_rate_limit,
+        address_has_a_bound_of_its_own=(
+            "            await self.count_call(shared, share=_SIGN_INS_PER_ADDRESS)\n",
+            "            await self.count_call(shown + shared)\n",
+        ),
+        address_is_shared_by_a_team=("share=_SIGN_INS_PER_ADDRESS)", "share=1)"),
+    ),
+    *mutants_in_file(
+        sign_in_routes,
+        test_token_request_limit,
+        requests_for_tokens_are_counted=(
+            "            await _count_token_request(proxy, request)\n",
+            "",
+        ),
+        token_requests_are_counted_by_grant=(
+            "        grant_id=proxy.identify_grant(form),\n",
+            "        grant_id=None,\n",
+        ),
+        broken_forms_are_counted=(
+            "        await rate_limiter.count_sign_in_request(host)\n        raise\n",
+            "        raise\n",
+        ),
+    ),
+    *mutants_in_file(
+        provider,
+        test_token_request_limit,
+        refreshed_tokens_are_of_one_sign_in=(
+            "            grant_id=grant.grant_id,\n        )\n        return tokens",
+            "            grant_id=secrets.token_urlsafe(16),\n        )\n        return tokens",
         ),
     ),
     *mutants_in_file(

@@ -16,7 +16,7 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from schema.common.errors import RateLimited
+from schema.common.errors import RateLimited, SignInRateLimited
 from schema.common.observability import log_config
 from schema.db.database import Database
 from schema.messaging import redis as messaging_redis
@@ -392,3 +392,18 @@ async def test_limits_as_the_service_opens_them_are_per_minute(
 
     assert standing.to_headers()["ratelimit-policy"] == '"calls";q=600;w=60'
     assert standing.to_headers()["ratelimit"].startswith('"calls";r=599;t=')
+
+
+@pytest.mark.parametrize("kind", ["grant_id", "client_id"])
+async def test_an_address_has_the_share_of_a_team(
+    make_replica: ReplicaFactory, counter_url: str, kind: str
+) -> None:
+    """Ten may do what one may do; one more is refused there, and elsewhere is not."""
+    replica = await make_replica(counter_url, 1)
+    names = [{"grant_id": None, "client_id": None, kind: f"{kind}-{n}"} for n in range(12)]
+
+    for name in names[:10]:
+        await replica.count_token_request("192.0.2.1", **name)
+    with pytest.raises(SignInRateLimited, match="Programs at one address may make 10 requests"):
+        await replica.count_token_request("192.0.2.1", **names[10])
+    await replica.count_token_request("192.0.2.2", **names[11])
