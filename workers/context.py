@@ -18,6 +18,7 @@ from schema.common.observability.tracing import Tracer
 from schema.db.database import Database, Transaction
 from schema.db.grouped_writes import GroupedWrites
 from schema.db.revisions import WrongRevision
+from schema.hub.oauth.connection_refresh import ConnectionRefresher
 from schema.settings import Settings
 from workers.executor import Executor
 from workers.hub.client import HubJobsClient
@@ -102,6 +103,8 @@ class Worker:
     activity: WorkerActivity = field(default_factory=WorkerActivity)
     grouped_writes: GroupedWrites = field(default_factory=GroupedWrites)
     clock: DatabaseClock = field(default_factory=DatabaseClock)
+    refresher: ConnectionRefresher | None = None
+    """Refreshes connected accounts; None: the operator has no application at the Hub."""
     tracer: Tracer | None = None
     """Makes spans, if there is a collector."""
 

@@ -14,19 +14,23 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import httpx2
 import structlog
 from arq import func
 
 from schema.accounts import operator_actions, restored_subjects, vault_keys
 from schema.accounts.row_security import DatabaseRole
-from schema.accounts.vault import Vault
+from schema.accounts.vault import Secret, Vault
 from schema.common import failpoints
 from schema.common.observability import log_config
 from schema.common.observability.metrics import ProcessMetrics
 from schema.common.observability.tracing import open_tracer
 from schema.common.process.background import run_in_background
+from schema.common.process.tls import shared_ssl_context
 from schema.db import revisions
 from schema.db.database import Database
+from schema.hub.oauth.connection_refresh import ConnectionRefresher
+from schema.hub.oauth.upstream import Application, IssuerMetadata, UpstreamServer
 from schema.messaging import wakeups
 from schema.messaging.change_notifications import open_change_publisher
 from schema.settings import Settings
@@ -44,6 +48,29 @@ _ARQ_POLL_SECONDS: Final = 0.5
 """How often arq looks for messages; `receive_wakeups` is told at once."""
 
 log = structlog.stdlib.get_logger()
+
+
+@asynccontextmanager
+async def open_refresher(
+    settings: Settings, database: Database, vault: Vault
+) -> AsyncGenerator[ConnectionRefresher | None]:
+    """Open what refreshes connected accounts; None if nobody can connect one."""
+    if settings.hf_oauth_client_id is None:
+        yield None
+        return
+    secret = settings.hf_oauth_client_secret
+    async with httpx2.AsyncClient(verify=shared_ssl_context()) as session:
+        hub = UpstreamServer(
+            session,
+            IssuerMetadata(session, str(settings.hub_url).rstrip("/"), {}),
+            Application(
+                client_id=settings.hf_oauth_client_id,
+                client_secret=None if secret is None else Secret(secret.get_secret_value()),
+                redirect_url="",
+            ),
+            audience=None,
+        )
+        yield ConnectionRefresher(database.transaction, vault, hub, lends_tokens=True)
 
 
 @asynccontextmanager
@@ -93,17 +120,19 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
         all_executors = executors.discover_executors(ExecutorDeps(hub, database, settings, vault))
         metrics.watch_pool(database.read_pool_usage)
         metrics.add_kinds(all_executors)
-        yield Worker(
-            name=name,
-            settings=settings,
-            database=database,
-            vault=vault,
-            hub=hub,
-            executors=all_executors,
-            deployment_id=deployment_id,
-            metrics=metrics,
-            tracer=tracer,
-        )
+        async with open_refresher(settings, database, vault) as refresher:
+            yield Worker(
+                name=name,
+                settings=settings,
+                database=database,
+                vault=vault,
+                hub=hub,
+                executors=all_executors,
+                deployment_id=deployment_id,
+                metrics=metrics,
+                refresher=refresher,
+                tracer=tracer,
+            )
 
 
 async def wake(ctx: dict[Any, Any], job_id: str) -> None:

@@ -37,6 +37,10 @@ REFRESH_LEASE: Final = timedelta(seconds=30)
 """Longer than a request for tokens may take."""
 _EXPIRES_SOON: Final = timedelta(minutes=1)
 """A token that lives no longer than this is refreshed before it is used."""
+_REFRESH_AHEAD: Final = timedelta(minutes=5)
+"""How long before its end a worker refreshes a token, at most: an outage of the Hub may pass."""
+_REFRESH_PAUSE: Final = timedelta(seconds=15)
+"""How long workers leave a connection alone after an attempt that failed, all of them together."""
 _FRESH: Final = timedelta(minutes=1)
 _USE_RESOLUTION: Final = timedelta(hours=1)
 """How exactly the last use is known: a call does not write a row each time."""
@@ -108,12 +112,53 @@ UPDATE connected_account
 RETURNING version
 """)
 
+# It lapses instead of going: workers try what was tried longest ago first.
 _RELEASE_REFRESH: Final = """
 UPDATE connected_account
-   SET leased_until = NULL
+   SET leased_until = now()
  WHERE sign_in_id = $1
    AND connection_id = $2
    AND version = $3
+"""
+
+# Where jobs or a schedule of the account may need a token, and have none that goes on.
+_LEASE_DUE: Final = parse_statement("""
+WITH due AS MATERIALIZED (
+    SELECT sign_in_id
+      FROM connected_account AS connected
+     WHERE state = 'connected'
+       AND expires_at < now() + :ahead::interval
+       -- A token that is short-lived is used for most of its life.
+       AND expires_at < now() + (expires_at - updated_at) / 4
+       -- As of a call; and after an attempt that failed, workers wait.
+       AND (leased_until IS NULL
+            OR leased_until NOT BETWEEN now() - :pause::interval AND now() + :lease::interval)
+       AND (EXISTS (SELECT FROM credential WHERE subject_id = connected.subject_id)
+            OR EXISTS (SELECT FROM schedule
+                        WHERE subject_id = connected.subject_id
+                          AND due_at IS NOT NULL))
+       AND NOT EXISTS (
+               SELECT FROM credential AS lent
+                WHERE lent.subject_id = connected.subject_id
+                  AND lent.state = 'valid'
+                  AND coalesce(lent.expires_at, 'infinity') > now() + :ahead::interval)
+     ORDER BY leased_until NULLS FIRST, expires_at
+     LIMIT :limit
+       FOR NO KEY UPDATE OF connected SKIP LOCKED
+)
+UPDATE connected_account AS connected
+   SET leased_until = now() + :lease::interval
+  FROM due
+ WHERE connected.sign_in_id = due.sign_in_id
+RETURNING connected.sign_in_id, connection_id, subject_id, sealed, version, state,
+          true AS expires_soon, true AS is_leased, false AS is_use_due, false AS is_fresh
+""")
+
+_SELECT_LIFE: Final = """
+SELECT expires_at, grants
+  FROM connected_account
+ WHERE sign_in_id = $1
+   AND connection_id = $2
 """
 
 _MARK_REFUSED: Final = """
@@ -253,10 +298,28 @@ async def load_connection(
 ) -> AccountConnection | None:
     """Return the account of a sign-in; None if there is none."""
     row = await tx.fetchrow(_SELECT_CONNECTION, sign_in_id, _EXPIRES_SOON, _USE_RESOLUTION, _FRESH)
-    if row is None:
-        return None
+    return None if row is None else _read_connection(vault, row)
+
+
+async def lease_due_refreshes(
+    tx: Transaction, vault: Vault, *, limit: int
+) -> list[AccountConnection]:
+    """Take the right to refresh tokens that expire, where jobs or schedules need them.
+
+    A subject whose own token goes on needs none of it.
+
+    Args:
+        limit: how many, at most.
+    """
+    statement = _LEASE_DUE.bind(
+        ahead=_REFRESH_AHEAD, pause=_REFRESH_PAUSE, lease=REFRESH_LEASE, limit=limit
+    )
+    return [_read_connection(vault, row) for row in await tx.fetch(*statement)]
+
+
+def _read_connection(vault: Vault, row: Any) -> AccountConnection:
     return AccountConnection(
-        sign_in_id=sign_in_id,
+        sign_in_id=row["sign_in_id"],
         connection_id=row["connection_id"],
         subject_id=row["subject_id"],
         version=row["version"],
@@ -321,8 +384,33 @@ async def store_refreshed_tokens(
     return await tx.fetchval(*statement) is not None
 
 
+async def lend_refreshed_token(
+    tx: Transaction, vault: Vault, connection: AccountConnection, tokens: HubTokens
+) -> None:
+    """Give the jobs of the account the access token that was just stored.
+
+    Args:
+        connection: before it was refreshed.
+        tokens: after that.
+    """
+    row = await tx.fetchrow(_SELECT_LIFE, connection.sign_in_id, connection.connection_id)
+    if row is not None and connection.tokens is not None:
+        await credentials.succeed_token(
+            tx,
+            vault,
+            subject_id=connection.subject_id,
+            previous=connection.tokens.access,
+            token=tokens.access,
+            expires_at=row["expires_at"],
+            grants=row["grants"],
+        )
+
+
 async def release_refresh(tx: Transaction, connection: AccountConnection) -> None:
-    """Give the lease back: the Hub did not answer, and the next call may try again."""
+    """Give the lease back: the Hub did not answer, and the next call may try again.
+
+    A worker tries it after a pause.
+    """
     await tx.execute(
         _RELEASE_REFRESH, connection.sign_in_id, connection.connection_id, connection.version
     )

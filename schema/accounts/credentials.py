@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -21,8 +22,8 @@ from schema.db.sql import parse_statement
 
 log = structlog.stdlib.get_logger()
 
-_UPSERT_SUBJECT: Final = parse_statement("""
-WITH due AS MATERIALIZED (
+# What can be looked at again with a token, once its subject is not held for want of one.
+_RELEASE_RUNS: Final = """due AS MATERIALIZED (
     -- Before the subject is locked: whoever ends one of these runs counts the subject after it.
     -- In one order: another call may make them due too.
     SELECT id
@@ -38,7 +39,10 @@ WITH due AS MATERIALIZED (
       FROM due
      WHERE remote_run.id = due.id
     RETURNING remote_run.id
-), caller AS (
+)"""
+
+_UPSERT_SUBJECT: Final = parse_statement(f"""
+WITH {_RELEASE_RUNS}, caller AS (
     INSERT INTO subject (id, name)
     SELECT :subject_id, :name FROM (SELECT count(*) FROM released) AS earlier
     ON CONFLICT (id) DO UPDATE
@@ -65,11 +69,16 @@ WITH due AS MATERIALIZED (
 )
 SELECT EXISTS (SELECT FROM kept) AS is_kept,
        EXISTS (SELECT FROM subject WHERE id = :subject_id AND hold = 'credentials') AS is_held
-""")
+""")  # noqa: S608  # our own words
 
+# The statement before has locked the subject, and so does a disconnect, which deletes both rows.
 _UPSERT_CREDENTIAL: Final = parse_statement("""
 INSERT INTO credential AS lent (subject_id, sealed, token_sha, grants, expires_at)
-VALUES (:subject_id, :sealed, :token_sha, :grants, :expires_at)
+SELECT :subject_id, :sealed::bytea, :token_sha::bytea, :grants::text[], :expires_at::timestamptz
+ WHERE :connection_id::uuid IS NULL
+    OR EXISTS (SELECT FROM connected_account
+                WHERE subject_id = :subject_id
+                  AND connection_id = :connection_id)
 ON CONFLICT (subject_id) DO UPDATE
    SET sealed = :sealed,
        token_sha = :token_sha,
@@ -79,6 +88,32 @@ ON CONFLICT (subject_id) DO UPDATE
        state = 'valid',
        updated_at = now(),
        seen_at = now()
+RETURNING version
+""")
+
+_LOCK_SUBJECT: Final = parse_statement(f"""
+WITH {_RELEASE_RUNS}
+SELECT subject.id
+  FROM subject, (SELECT count(*) FROM released) AS earlier
+ WHERE subject.id = :subject_id
+   FOR NO KEY UPDATE OF subject
+""")  # noqa: S608  # our own words
+
+# What comes after a token allows what that one did. Another token of the subject stays if it works.
+_SUCCEED_CREDENTIAL: Final = parse_statement("""
+INSERT INTO credential AS lent (subject_id, sealed, token_sha, grants, expires_at)
+VALUES (:subject_id, :sealed, :token_sha, :grants, :expires_at)
+ON CONFLICT (subject_id) DO UPDATE
+   SET sealed = :sealed,
+       token_sha = :token_sha,
+       grants = CASE WHEN lent.token_sha = :previous_sha THEN lent.grants ELSE :grants END,
+       expires_at = :expires_at,
+       version = lent.version + 1,
+       state = 'valid',
+       updated_at = now()
+ WHERE lent.token_sha = :previous_sha
+    OR lent.state <> 'valid'
+    OR lent.expires_at <= now()
 RETURNING version
 """)
 
@@ -225,10 +260,18 @@ async def save_credential(
     expires_at: datetime | None,
     grants: Sequence[str] = (),
     client: str | None = None,
-) -> None:
+    connection_id: UUID | None = None,
+) -> bool:
     """Save the token that a subject just proved to be valid, and release their hold.
 
     A stored token that is still valid stays if the new one allows less, or expires sooner.
+
+    Args:
+        connection_id: of the connected account that the token is of; None: they have sent it.
+
+    Returns:
+        Whether the token may be used; else they have disconnected the account meanwhile, and
+        nothing was stored.
     """
     token_sha = _digest(token)
     stored = await tx.fetchrow(
@@ -242,46 +285,71 @@ async def save_credential(
     )
     assert stored is not None  # noqa: S101  # each of its columns is a subquery
     if not stored["is_kept"]:
-        await _store_token(
-            tx,
-            vault,
-            subject_id=subject_id,
-            token=token,
-            token_sha=token_sha,
-            expires_at=expires_at,
-            grants=grants,
-            client=client,
+        version = await tx.fetchval(
+            *_UPSERT_CREDENTIAL.bind(
+                subject_id=subject_id,
+                sealed=vault.seal(token, owner=credential_owner(subject_id)),
+                token_sha=token_sha,
+                grants=list(grants),
+                expires_at=expires_at,
+                connection_id=connection_id,
+            )
+        )
+        if version is None:
+            return False
+        await audit.write_audit_entry(
+            tx, AuditAction.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version
         )
     # Also with a token that was kept: a worker that has met none may have held them since.
     if stored["is_held"] or not stored["is_kept"]:
         for statement in _RELEASE_HOLD:
             await tx.execute(statement, subject_id)
+    return True
 
 
-async def _store_token(
+async def lock_lender(tx: Transaction, subject_id: str) -> None:
+    """Lock a subject before `succeed_token`; if they are held for want of a token, wake their runs.
+
+    Before any row of theirs is locked that a disconnect locks after the subject.
+    """
+    await tx.execute(*_LOCK_SUBJECT.bind(subject_id=subject_id))
+
+
+async def succeed_token(
     tx: Transaction,
     vault: Vault,
     *,
     subject_id: str,
+    previous: Secret,
     token: Secret,
-    token_sha: bytes,
     expires_at: datetime | None,
     grants: Sequence[str],
-    client: str | None,
 ) -> None:
-    sealed = vault.seal(token, owner=credential_owner(subject_id))
-    version: int = await tx.fetchval(
-        *_UPSERT_CREDENTIAL.bind(
+    """Store what came after a token while nobody called, and release the hold of its subject.
+
+    Another token of theirs stays if it is valid. `lock_lender` comes before.
+
+    Args:
+        previous: the token before.
+        grants: what the next one allows, unless the one before is stored: then they are its own.
+    """
+    version = await tx.fetchval(
+        *_SUCCEED_CREDENTIAL.bind(
             subject_id=subject_id,
-            sealed=sealed,
-            token_sha=token_sha,
+            sealed=vault.seal(token, owner=credential_owner(subject_id)),
+            token_sha=_digest(token),
+            previous_sha=_digest(previous),
             grants=list(grants),
             expires_at=expires_at,
         )
     )
+    if version is None:
+        return
     await audit.write_audit_entry(
-        tx, AuditAction.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version
+        tx, AuditAction.CREDENTIAL_LENT, subject_id=subject_id, client=None, version=version
     )
+    for statement in _RELEASE_HOLD:
+        await tx.execute(statement, subject_id)
 
 
 def open_token(

@@ -168,4 +168,9 @@ class ConnectedAccountTable(ConnectedAccount, table=True):
         ),
         Index("ix_connected_account_subject_id", "subject_id"),
         Index("ix_connected_account_used_at", "used_at"),
+        Index(
+            "ix_connected_account_expires_at",
+            "expires_at",
+            postgresql_where=text("state = 'connected'"),
+        ),
     )

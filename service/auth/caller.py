@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+from uuid import UUID
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Denied, Unavailable
@@ -182,6 +183,8 @@ class Caller:
     expires_at: datetime | None = None
     sign_in: SignIn | None = None
     """None: the Hub itself authenticated them."""
+    connection_id: UUID | None = None
+    """Of the connected account whose token it is; None: they have sent the token."""
     storage_error: Unavailable | None = None
     """Why their token could not be stored for their jobs; None: it is stored."""
 

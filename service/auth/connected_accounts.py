@@ -1,15 +1,10 @@
 """Connected accounts at work: a call with a verified sign-in acts with the tokens of its account.
 
 The row is read for each call, so whoever disconnects is disconnected in every replica at once. An
-access token that has expired, or that the Hub no longer accepts, is refreshed:
-
-    lease (transaction) ──▶ the Hub's token endpoint ──▶ store by version (transaction)
-
-Whoever finds the lease taken waits for the next version. Only `invalid_grant` ends a connection: no
-other answer says that the refresh token is worth nothing.
+access token that has expired, or that the Hub no longer accepts, is refreshed
+(`schema.hub.oauth.connection_refresh`). Whoever finds the lease taken waits for the next version.
 """
 
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -19,19 +14,18 @@ import structlog
 from schema.accounts import connections
 from schema.accounts.connections import AccountConnection, HubTokens, hash_sign_in
 from schema.accounts.row_security import act_as_sign_in, act_as_subject
-from schema.accounts.vault import Secret, Vault
+from schema.accounts.vault import Vault
 from schema.common.errors import Denied, Unauthenticated, Unavailable
-from schema.db.database import Transaction
+from schema.hub.oauth.connection_refresh import ConnectionRefresher
+from schema.hub.oauth.upstream import UpstreamServer
 from service.auth.caller import Caller
 from service.auth.jwt_verifier import ExternalIdentity
 from service.auth.token_verifier import TokenVerifier
-from service.auth.upstream import TokenRefused, UpstreamServer
 from service.database import TenantDatabase
 
 _WAIT_FOR_REFRESH: Final = timedelta(seconds=15)
 """How long a call waits for another process to refresh: longer than the request may take."""
 _LOOK_INTERVAL: Final = timedelta(seconds=0.2)
-_STORE_ATTEMPTS: Final = 6
 _RETRY_AFTER: Final = timedelta(seconds=5)
 
 log = structlog.stdlib.get_logger()
@@ -93,7 +87,7 @@ class ConnectedAccounts:
         self._database = database
         self._vault = vault
         self._token_verifier = token_verifier
-        self._hub = hub
+        self._refresher = ConnectionRefresher(database.transaction, vault, hub)
         self._connect_url = connect_url
 
     async def authenticate(self, identity: ExternalIdentity) -> Caller:
@@ -119,7 +113,9 @@ class ConnectedAccounts:
             raise ConnectionLost(self._connect_url) from None
 
     async def _verify(self, connection: AccountConnection) -> Caller:
-        caller = await self._token_verifier.verify(self._tokens_of(connection).access)
+        caller = await self._token_verifier.verify(
+            self._tokens_of(connection).access, connection_id=connection.connection_id
+        )
         if caller.subject_id != connection.subject_id:
             log.error("connection.other_account", subject=connection.subject_id)
             raise ConnectionLost(self._connect_url)
@@ -147,90 +143,11 @@ class ConnectedAccounts:
         while anyio.current_time() < deadline:
             # Shielded: the Hub has forgotten the token of before, whether its caller waits or not.
             with anyio.CancelScope(shield=True):
-                if await self._lease(expired):
-                    await self._renew(expired)
+                if await self._refresher.lease(expired):
+                    await self._refresher.renew(expired)
             current = await self._load(expired.sign_in_id)
             self._tokens_of(current)
             if current.connection_id != expired.connection_id or current.version > expired.version:
                 return current
             await anyio.sleep(_LOOK_INTERVAL.total_seconds())
         raise Unavailable("Hugging Face", retry_after=_RETRY_AFTER)
-
-    async def _lease(self, connection: AccountConnection) -> bool:
-        async with self._database.transaction() as tx:
-            await _act_for(tx, connection)
-            return await connections.lease_refresh(tx, connection)
-
-    async def _renew(self, connection: AccountConnection) -> None:
-        """Refresh the tokens, under the lease.
-
-        Raises:
-            ConnectionLost: the Hub refuses the refresh token.
-            Unavailable: the Hub does not answer, or refuses our application.
-        """
-        used = self._tokens_of(connection)
-        try:
-            answer = await self._hub.refresh_token(used.refresh.reveal(), (), None)
-        except TokenRefused as error:
-            if error.reason != "invalid_grant":
-                await self._release(connection)
-                raise Unavailable("Hugging Face", retry_after=_RETRY_AFTER) from None
-            async with self._database.transaction() as tx:
-                await _act_for(tx, connection)
-                await connections.mark_connection_refused(tx, connection)
-            log.info("connection.refused", subject=connection.subject_id)
-            return
-        except Unavailable:
-            await self._release(connection)
-            raise
-        renewed = HubTokens(
-            Secret(answer.access_token),
-            Secret(answer.refresh_token) if answer.refresh_token else used.refresh,
-        )
-        lifetime = None if answer.expires_in is None else timedelta(seconds=answer.expires_in)
-        grants = None if answer.scope is None else answer.scope.split()
-        if await self._store(connection, renewed, lifetime, grants):
-            log.info("connection.refreshed", subject=connection.subject_id)
-            return
-        # The person has disconnected, or connected again: nobody else knows these.
-        is_revoked = bool(answer.refresh_token) and await self._hub.revoke_token(renewed.refresh)
-        log.warning(
-            "connection.tokens_dropped", subject=connection.subject_id, is_revoked=is_revoked
-        )
-
-    async def _store(
-        self,
-        connection: AccountConnection,
-        tokens: HubTokens,
-        lifetime: timedelta | None,
-        grants: list[str] | None,
-    ) -> bool:
-        """Store the next tokens; nobody can get them a second time, so an outage is waited out.
-
-        Returns:
-            Whether they are stored; else the connection is another one by now.
-        """
-        for attempt in range(_STORE_ATTEMPTS):
-            try:
-                async with self._database.transaction() as tx:
-                    await _act_for(tx, connection)
-                    return await connections.store_refreshed_tokens(
-                        tx, self._vault, connection, tokens, expires_in=lifetime, grants=grants
-                    )
-            except Unavailable:
-                if attempt == _STORE_ATTEMPTS - 1:
-                    log.exception("connection.tokens_lost", subject=connection.subject_id)
-                    raise
-                await anyio.sleep(2**attempt * _LOOK_INTERVAL.total_seconds())
-        raise AssertionError  # the last attempt returns or raises
-
-    async def _release(self, connection: AccountConnection) -> None:
-        with suppress(Unavailable):  # the lease ends by itself
-            async with self._database.transaction() as tx:
-                await _act_for(tx, connection)
-                await connections.release_refresh(tx, connection)
-
-
-async def _act_for(tx: Transaction, connection: AccountConnection) -> None:
-    await act_as_sign_in(tx, connection.sign_in_id)
-    await act_as_subject(tx, connection.subject_id)

@@ -28,7 +28,7 @@ from jwt.algorithms import OKPAlgorithm
 from pydantic import BaseModel, ValidationError
 
 from schema.common.errors import Unavailable
-from service.auth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
+from schema.hub.oauth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
 
 REFRESH_AFTER: Final = timedelta(seconds=60)
 """How long a revoked key is still trusted, while the server answers."""

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated
 from schema.common.process.tls import shared_ssl_context
+from schema.hub.oauth.issuer_metadata import IssuerMetadataClient
 from service.auth.claims import Claims, display_text
-from service.auth.issuer_metadata import IssuerMetadataClient
 from service.auth.jwks import ALGORITHMS, JwksCache, VerificationKey
 
 _MAX_TOKEN_CHARS: Final = 8 * 1024

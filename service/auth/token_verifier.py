@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -50,11 +51,16 @@ class TokenVerifier:
             max_entries=MAX_CACHED_TOKENS
         )
 
-    async def verify(self, token: Secret | None) -> Caller:
+    async def verify(self, token: Secret | None, *, connection_id: UUID | None = None) -> Caller:
         """Return the caller whom a token belongs to.
 
+        Args:
+            token: what they sent, or what is stored of their connected account.
+            connection_id: of that account; None: they sent the token.
+
         Raises:
-            Unauthenticated: there is no token, or the Hub does not accept it.
+            Unauthenticated: there is no token, the Hub does not accept it, or the account has been
+                disconnected meanwhile.
             Unavailable: the Hub does not answer.
         """
         if token is None:
@@ -62,7 +68,9 @@ class TokenVerifier:
         if len(token.reveal()) > _MAX_TOKEN_CHARS:
             raise Unauthenticated("This is longer than any token of Hugging Face. Sign in again.")
         return _caller_or_raise(
-            await self._callers.get_or_load(token_digest(token), partial(self._verify, token))
+            await self._callers.get_or_load(
+                _cache_key(token, connection_id), partial(self._verify, token, connection_id)
+            )
         )
 
     async def renew(self, caller: Caller) -> None:
@@ -72,9 +80,11 @@ class TokenVerifier:
             Unauthenticated: the token is no longer accepted.
             Unavailable: the Hub does not answer.
         """
-        token = caller.token
+        token, connection_id = caller.token, caller.connection_id
         _caller_or_raise(
-            await self._callers.reload(token_digest(token), partial(self._verify, token))
+            await self._callers.reload(
+                _cache_key(token, connection_id), partial(self._verify, token, connection_id)
+            )
         )
 
     async def require_launch_permission(self, caller: Caller, namespace: str) -> None:
@@ -139,9 +149,11 @@ class TokenVerifier:
             return CacheEntry(None, UNAVAILABLE_TTL)
         return CacheEntry(None, _LAUNCH_CHECK_LIFETIME)
 
-    async def _verify(self, token: Secret) -> CacheEntry[Caller | HoldfastError]:
+    async def _verify(
+        self, token: Secret, connection_id: UUID | None
+    ) -> CacheEntry[Caller | HoldfastError]:
         try:
-            caller = await self._hub.whoami(token)
+            caller = replace(await self._hub.whoami(token), connection_id=connection_id)
         except Unauthenticated as error:
             return CacheEntry(error, INVALID_TOKEN_TTL)
         except Unavailable as error:
@@ -161,7 +173,7 @@ class TokenVerifier:
         if caller.can_act:
             try:
                 async with self._database.as_subject(caller.subject_id) as (tx, _):
-                    await credentials.save_credential(
+                    is_usable = await credentials.save_credential(
                         tx,
                         self._vault,
                         subject_id=caller.subject_id,
@@ -170,6 +182,12 @@ class TokenVerifier:
                         grants=caller.grants,
                         expires_at=caller.expires_at,
                         client=CURRENT_CLIENT.get(),
+                        connection_id=caller.connection_id,
+                    )
+                if not is_usable:
+                    return CacheEntry(
+                        Unauthenticated("The account was disconnected meanwhile."),
+                        INVALID_TOKEN_TTL,
                     )
             except Unavailable as error:
                 caller, lifetime = replace(caller, storage_error=error), UNAVAILABLE_TTL
@@ -180,6 +198,11 @@ class TokenVerifier:
 def token_digest(token: Secret) -> bytes:
     """Return the key of a token in a cache, which must not hold the token itself."""
     return hashlib.sha256(token.reveal().encode()).digest()
+
+
+def _cache_key(token: Secret, connection_id: UUID | None) -> bytes:
+    """Tell a token that was sent from the same one of a connection, which may end."""
+    return token_digest(token) + (b"" if connection_id is None else connection_id.bytes)
 
 
 def _caller_or_raise(answer: Caller | HoldfastError) -> Caller:

@@ -20,10 +20,10 @@ from schema.common.text import format_count
 from schema.db import revisions
 from schema.db.database import Database, Transaction
 from schema.db.failures import explain_database_failure
+from schema.hub.oauth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
 from schema.messaging import wakeups
 from schema.messaging.failures import explain_redis_failure
 from schema.settings import Settings, describe_unknown_variables
-from service.auth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
 from service.auth.jwks import parse_key_set
 from service.auth.resource_metadata import covers_endpoint
 from service.cli.options import COMMAND

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from schema.accounts.vault import Secret, Vault
 from schema.common.http import loopback_aliases
+from schema.hub.oauth.upstream import Application, IssuerMetadata, UpstreamServer
 from schema.settings import Settings
 from service.auth.authenticators import Authenticator, ExternalAuthenticator, HubAuthenticator
 from service.auth.caller import ACTING_SCOPES, Scope
@@ -22,7 +23,6 @@ from service.auth.connected_accounts import ConnectedAccounts
 from service.auth.hub_client import HubAccountClient
 from service.auth.jwt_verifier import open_jwt_verifier
 from service.auth.token_verifier import TokenVerifier
-from service.auth.upstream import Application, IssuerMetadata, UpstreamServer
 from service.database import TenantDatabase
 from service.http.connect.flow import ConnectFlow, ConnectServices
 from service.http.connect.routes import HUB_PATH, SIGN_IN_PATH, ConnectPages

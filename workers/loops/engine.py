@@ -40,11 +40,13 @@ from workers.loops.metrics_endpoint import serve_metrics
 from workers.loops.poll_runs import poll_runs
 from workers.loops.queue_metrics import WorkerCollector
 from workers.loops.reconcile_runs import reconcile_runs
+from workers.loops.refresh_accounts import refresh_due_accounts
 from workers.loops.restored_subjects import reconcile_restored_subjects
 
 _PRUNE_INTERVAL: Final = timedelta(minutes=10)
 _DEADLINE_INTERVAL: Final = timedelta(minutes=1)
 _RESTORE_INTERVAL: Final = timedelta(seconds=5)
+_REFRESH_INTERVAL: Final = timedelta(seconds=5)
 _SHUTDOWN_GRACE: Final = timedelta(seconds=6)
 """How long steps under way may take after a stop; a step that is cut off then is handed back."""
 _ERROR_PAUSE_SECONDS: Final = 1.0
@@ -61,6 +63,8 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
     """
     log.info("worker.started", worker=worker.name)
     async with anyio.create_task_group() as steps:
+        # With the steps: a refresh under way may finish, for its token is for one use.
+        steps.start_soon(_run_refreshes, worker, stop)
         async with anyio.create_task_group() as clocks:
             clocks.start_soon(_run_sweeps, worker)
             clocks.start_soon(_run_pruning, worker)
@@ -183,6 +187,16 @@ async def _run_restores(worker: Worker) -> None:
     while True:
         await _repeat_step("restore", partial(reconcile_restored_subjects, worker))
         await anyio.sleep(_RESTORE_INTERVAL.total_seconds())
+
+
+async def _run_refreshes(worker: Worker, stop: anyio.Event) -> None:
+    async def refresh_unless_stopped() -> bool:
+        return not stop.is_set() and await refresh_due_accounts(worker)
+
+    while not stop.is_set():
+        await _repeat_step("refresh", refresh_unless_stopped)
+        with anyio.move_on_after(_REFRESH_INTERVAL.total_seconds()):
+            await stop.wait()
 
 
 async def _run_pruning(worker: Worker) -> None:

@@ -76,6 +76,8 @@ CREATE TABLE connected_account (
 
 CREATE INDEX ix_connected_account_subject_id ON connected_account (subject_id);
 CREATE INDEX ix_connected_account_used_at ON connected_account (used_at);
+CREATE INDEX ix_connected_account_expires_at ON connected_account (expires_at)
+    WHERE state = 'connected';
 
 -- A subject whose rows came from a backup, which may be older than the world: nothing of theirs is
 -- launched until the listings of the Hub have been compared with the rows.

@@ -10,7 +10,6 @@ from typing import Final, Literal
 from uuid import UUID
 
 import structlog
-from mcp.shared.auth import OAuthToken
 from pydantic import BaseModel
 
 from schema.accounts import connections
@@ -18,10 +17,10 @@ from schema.accounts.connections import HubTokens, hash_sign_in
 from schema.accounts.row_security import act_as_sign_in, act_as_subject
 from schema.accounts.vault import Secret, Vault
 from schema.common.errors import HoldfastError
+from schema.hub.oauth.upstream import ProofKey, TokenAnswer, UpstreamServer
 from service.auth.caller import Caller
 from service.auth.hub_client import HubAccountClient
 from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier
-from service.auth.upstream import ProofKey, UpstreamServer
 from service.database import TenantDatabase
 from service.runtime.sealed_models import seal_model, unseal_model
 from service.runtime.sealed_tokens import SealedTokens
@@ -321,7 +320,7 @@ def _label(identity: ExternalIdentity) -> str:
     return f"{shown} ({identity.subject})" if shown else identity.subject
 
 
-def _require_usable(tokens: OAuthToken, caller: Caller) -> str:
+def _require_usable(tokens: TokenAnswer, caller: Caller) -> str:
     if tokens.refresh_token is None:
         raise ConnectRefused("Hugging Face gave no refresh token, so it could not stay connected.")
     if not caller.can_act:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from schema.common.errors import InDoubt, Unauthenticated, Unavailable
-from service.auth.upstream import TokenRefused
+from schema.hub.oauth.upstream import TokenRefused
 from service.http.connect.flow import CONNECT_LIFETIME, ConnectFlow, ConnectRefused, Purpose
 from service.http.pages.cookies import BrowserCookie, digest_cookie
 from service.http.pages.limits import limit_page

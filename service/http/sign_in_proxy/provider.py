@@ -8,9 +8,10 @@ got it, and a code of ours is worth as much as the one inside: the server redeem
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
 from mcp.server.auth.provider import (
@@ -21,12 +22,14 @@ from mcp.server.auth.provider import (
     OAuthAuthorizationServerProvider,
     RefreshToken,
     RegistrationError,
+    TokenError,
+    TokenErrorCode,
 )
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import AnyUrl, BaseModel
 
 from schema.common.http import is_secure_url
-from service.auth.upstream import ProofKey, UpstreamServer
+from schema.hub.oauth.upstream import ProofKey, TokenAnswer, TokenRefused, UpstreamServer
 from service.runtime.sealed_models import seal_model, unseal_model
 from service.runtime.sealed_tokens import SealedTokens
 
@@ -39,6 +42,7 @@ _REFRESH_LIFETIME: Final = timedelta(days=365)
 _MAX_REDIRECT_URIS: Final = 10
 _MAX_URI_CHARS: Final = 500
 _MAX_NAME_CHARS: Final = 100
+_TOKEN_ERROR_CODES: Final = frozenset(get_args(TokenErrorCode))
 _APP_SCHEMES: Final = ("cursor://",)
 """The beginnings of addresses that open a program on the person's machine."""
 
@@ -244,9 +248,10 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
     async def exchange_authorization_code(
         self, client: OAuthClientInformationFull, authorization_code: ProxyCode
     ) -> OAuthToken:
-        tokens = await self.upstream.redeem_code(
-            authorization_code.code, authorization_code.verifier, authorization_code.resource
-        )
+        with _as_token_errors():
+            tokens = await self.upstream.redeem_code(
+                authorization_code.code, authorization_code.verifier, authorization_code.resource
+            )
         return self._seal_refresh_token(
             tokens, client, authorization_code.scopes, authorization_code
         )
@@ -264,9 +269,10 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         refresh_token: ProxyRefreshToken,
         scopes: list[str],
     ) -> OAuthToken:
-        tokens = await self.upstream.refresh_token(
-            refresh_token.token, scopes, refresh_token.resource
-        )
+        with _as_token_errors():
+            tokens = await self.upstream.refresh_token(
+                refresh_token.token, scopes, refresh_token.resource
+            )
         if tokens.refresh_token is None:  # it goes on with the one it has
             tokens.refresh_token = refresh_token.token
         return self._seal_refresh_token(tokens, client, scopes, refresh_token)
@@ -280,11 +286,12 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
 
     def _seal_refresh_token(
         self,
-        tokens: OAuthToken,
+        answer: TokenAnswer,
         client: OAuthClientInformationFull,
         scopes: list[str],
         grant: ProxyCode | ProxyRefreshToken,
     ) -> OAuthToken:
+        tokens = OAuthToken.model_validate(answer.model_dump())
         if tokens.refresh_token is None:
             return tokens
         sealed = _SealedRefreshToken(
@@ -297,6 +304,20 @@ class SignInProxy(OAuthAuthorizationServerProvider[ProxyCode, ProxyRefreshToken,
         return tokens.model_copy(
             update={"refresh_token": seal_model(self._keys.grants, sealed, _REFRESH_LIFETIME)}
         )
+
+
+@contextmanager
+def _as_token_errors() -> Generator[None]:
+    """Let the SDK's handlers answer what the authorization server refuses.
+
+    Raises:
+        TokenError: it refuses the code or the token.
+    """
+    try:
+        yield
+    except TokenRefused as error:
+        code: Any = error.reason if error.reason in _TOKEN_ERROR_CODES else "invalid_grant"
+        raise TokenError(code, error.description) from None
 
 
 def _may_be_redirected_to(uri: AnyUrl) -> bool:

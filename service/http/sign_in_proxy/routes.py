@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 
 from schema.common.errors import RateLimited, Unavailable
 from schema.common.http import retry_after_header
-from service.auth.upstream import IssuerMetadata
+from schema.hub.oauth.upstream import IssuerMetadata
 from service.http.pages.cookies import BrowserCookie, digest_cookie
 from service.http.pages.limits import AddressLimit, limit_body, limit_page
 from service.http.pages.rendering import redirect_to, render_page

@@ -4,7 +4,8 @@ from typing import Final
 
 from schema import settings
 from schema.accounts import connections, credentials
-from service.auth import authenticators, connected_accounts, upstream
+from schema.hub.oauth import connection_refresh, upstream
+from service.auth import authenticators, connected_accounts, token_verifier
 from service.http import middleware
 from service.http.connect import flow as connect_flow
 from service.http.connect import routes as connect_routes
@@ -16,6 +17,8 @@ from tests.service.auth.connect import (
     test_connected_accounts,
     test_connecting,
 )
+from tests.workers.loops import test_refresh_accounts
+from workers.loops import engine
 
 CONNECTION_GUARDS: Final = (
     *mutants_in_file(
@@ -90,6 +93,14 @@ CONNECTION_GUARDS: Final = (
     *mutants_in_file(
         credentials,
         test_connections,
+        ended_connection_lends_nothing=(
+            "OR EXISTS (SELECT FROM connected_account\n",
+            "OR true OR EXISTS (SELECT FROM connected_account\n",
+        ),
+        token_is_lent_by_its_connection=(
+            "                WHERE subject_id = :subject_id\n                  AND connection_id",
+            "                WHERE connection_id",
+        ),
         token_of_their_own_is_not_withdrawn=(
             "   AND token_sha = $2\n   AND state = 'valid'\n",
             "   AND $2::bytea IS NOT NULL\n   AND state = 'valid'\n",
@@ -99,15 +110,77 @@ CONNECTION_GUARDS: Final = (
     *mutants_in_file(
         connected_accounts,
         test_connected_accounts,
+        confirmed_account_acts=("if caller.subject_id != connection.subject_id:", "if False:"),
+        refresh_needs_the_lease=("if await self._refresher.lease(expired):", "if True:"),
+        refresh_outlives_its_caller=("CancelScope(shield=True)", "CancelScope(shield=False)"),
+        fresh_tokens_are_not_refreshed=("if connection.is_fresh:", "if not connection:"),
+    ),
+    *mutants_in_file(
+        token_verifier,
+        test_connected_accounts,
+        connection_of_a_token_is_compared=(
+            "                        connection_id=caller.connection_id,\n",
+            "",
+        ),
+    ),
+    *mutants_in_file(
+        connections,
+        test_refresh_accounts,
+        workers_refresh_what_nobody_leases=(
+            "AND (leased_until IS NULL\n            OR leased_until NOT BETWEEN",
+            "AND (true OR leased_until IS NULL\n            OR leased_until NOT BETWEEN",
+        ),
+        workers_pause_after_an_outage=(
+            "NOT BETWEEN now() - :pause",
+            "NOT BETWEEN now() + 0 * :pause",
+        ),
+        schedule_needs_a_token=(
+            "          AND due_at IS NOT NULL))\n",
+            "          AND due_at IS NOT NULL AND false))\n",
+        ),
+        idle_account_is_not_refreshed=(
+            "AND (EXISTS (SELECT FROM credential",
+            "AND (true OR EXISTS (SELECT FROM credential",
+        ),
+        own_token_is_enough=(
+            "                  AND coalesce(lent.expires_at, 'infinity') > now() +",
+            "                  AND lent.expires_at > now() + interval '1 y' +",
+        ),
+        young_token_is_not_refreshed=(
+            "       AND expires_at < now() + (expires_at - updated_at) / 4\n",
+            "",
+        ),
+    ),
+    *mutants_in_file(
+        credentials,
+        test_refresh_accounts,
+        next_token_replaces_no_valid_one=(
+            " WHERE lent.token_sha = :previous_sha\n    OR lent.state <> 'valid'\n",
+            " WHERE true OR lent.token_sha = :previous_sha\n    OR lent.state <> 'valid'\n",
+        ),
+        next_token_allows_the_same=(
+            "grants = CASE WHEN lent.token_sha = :previous_sha THEN lent.grants ELSE :grants END",
+            "grants = :grants",
+        ),
+    ),
+    *mutants_in_file(
+        connection_refresh,
+        test_refresh_accounts,
+        workers_lend_what_they_refresh=("if is_stored and self._lends_tokens:", "if False:"),
+    ),
+    *mutants_in_file(
+        engine,
+        test_refresh_accounts,
+        workers_refresh_accounts=("        steps.start_soon(_run_refreshes, worker, stop)\n", ""),
+    ),
+    *mutants_in_file(
+        connection_refresh,
+        test_connected_accounts,
         dropped_tokens_are_revoked=(
             "bool(answer.refresh_token) and await self._hub.revoke_token(renewed.refresh)",
             "False",
         ),
-        confirmed_account_acts=("if caller.subject_id != connection.subject_id:", "if False:"),
         only_invalid_grant_ends_a_connection=('if error.reason != "invalid_grant":', "if False:"),
-        refresh_needs_the_lease=("if await self._lease(expired):", "if True:"),
-        refresh_outlives_its_caller=("CancelScope(shield=True)", "CancelScope(shield=False)"),
-        fresh_tokens_are_not_refreshed=("if connection.is_fresh:", "if not connection:"),
         outage_gives_the_lease_back=(
             "        except Unavailable:\n            await self._release(connection)\n",
             "        except Unavailable:\n",

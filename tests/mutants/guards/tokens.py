@@ -3,7 +3,8 @@
 from typing import Final
 
 from schema import settings as schema_settings
-from service.auth import claims, issuer_metadata, jwks, jwt_verifier
+from schema.hub.oauth import issuer_metadata
+from service.auth import claims, jwks, jwt_verifier
 from tests.mutants.mutant import mutants_in_file
 from tests.schema import test_settings as test_schema_settings
 from tests.service.auth import test_claims, test_issuer_metadata, test_jwks, test_jwt_verifier

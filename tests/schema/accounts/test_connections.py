@@ -5,6 +5,7 @@ import base64
 import os
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -317,6 +318,70 @@ async def test_jobs_do_not_go_on_with_the_token_of_a_deleted_connection(
     assert deleted is not None
     assert row is not None
     assert (row["state"], row["is_stored"], row["hold"]) == state_after
+
+
+async def test_a_token_and_the_end_of_its_connection_wait_for_each_other(
+    database: Database, vault: Vault
+) -> None:
+    """Whichever is first, jobs have no token of the connection afterwards."""
+    counts: list[int] = []
+    connection_ids: list[UUID] = []
+
+    async def save(tx: Transaction) -> None:
+        await save_credential(
+            tx,
+            vault,
+            subject_id=ADA_ID,
+            name="ada",
+            token=FIRST.access,
+            expires_at=None,
+            connection_id=connection_ids[-1],
+        )
+
+    async def disconnect(tx: Transaction) -> None:
+        await connections.disconnect_account(
+            tx, vault, sign_in_id=ADA_SIGN_IN, connection_id=connection_ids[-1]
+        )
+
+    for steps in ((save, disconnect), (disconnect, save)):
+        async with database.transaction() as tx:
+            await tx.execute("DELETE FROM credential")
+            await connect(tx, vault)
+        connection_ids.append((await load(database, vault)).connection_id)
+        await run_in_turn_at_lock(database, "SELECT FROM subject FOR UPDATE", *steps)
+        async with database.transaction() as tx:
+            counts.append(
+                await tx.fetchval(
+                    "SELECT count(*) FROM credential WHERE state = 'valid' OR sealed <> ''"
+                )
+            )
+
+    assert counts == [0, 0]
+
+
+async def test_a_token_is_lent_only_by_its_own_connection(
+    database_url: str, database: Database, vault: Vault, connected: AccountConnection
+) -> None:
+    """Neither by one that was made since, nor by that of another account."""
+    async with database.transaction() as tx:
+        await connect(tx, vault, EVE_SIGN_IN, EVE_ID)
+    stranger = await load(database, vault, EVE_SIGN_IN)
+    saved: list[bool] = []
+    for connection_id in (stranger.connection_id, connected.connection_id):
+        async with tenant_transaction(database_url, ADA_ID) as tx:
+            saved.append(
+                await save_credential(
+                    tx,
+                    vault,
+                    subject_id=ADA_ID,
+                    name="ada",
+                    token=FIRST.access,
+                    expires_at=None,
+                    connection_id=connection_id,
+                )
+            )
+
+    assert saved == [False, True]
 
 
 async def test_a_refresh_without_a_scope_leaves_the_grants(

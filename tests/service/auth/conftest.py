@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from service.auth.issuer_metadata import IssuerMetadataClient
+from schema.hub.oauth.issuer_metadata import IssuerMetadataClient
 from service.auth.jwks import JwksCache
 from service.auth.jwt_verifier import JwtVerifier
 from tests.support.http_clients import AsyncHttpClient

@@ -8,7 +8,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from schema.common.errors import Unavailable
-from service.auth.issuer_metadata import IssuerMetadataClient, is_trusted_endpoint
+from schema.hub.oauth.issuer_metadata import IssuerMetadataClient, is_trusted_endpoint
 from service.auth.jwks import RETRY_AFTER, JwksCache
 from service.auth.jwt_verifier import JwtVerifier
 from tests.support.oauth.authorization_server import (

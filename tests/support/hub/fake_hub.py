@@ -3,8 +3,10 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -39,6 +41,10 @@ class FakeHub:
         }
     )
     whoami_tokens: list[str] = field(default_factory=list)
+    whoami_gate: Event | None = None
+    """Until it is set, whoami does not answer; None: it answers at once."""
+    whoami_was_called: Event = field(default_factory=Event)
+    """Set when somebody waits at that gate."""
     launch_checks: list[tuple[str, str]] = field(default_factory=list)
     """The token and the namespace of each permission check."""
     denied_namespaces: dict[str, str] = field(default_factory=dict)
@@ -77,6 +83,9 @@ class FakeHub:
         self.whoami_tokens.append(token)
         if self.failure_response is not None:
             return self.failure_response
+        if self.whoami_gate is not None:
+            self.whoami_was_called.set()
+            await anyio.to_thread.run_sync(self.whoami_gate.wait, 20)
         if token not in self.whoami_by_token:
             return JSONResponse({"error": "Invalid credentials in Authorization header"}, 401)
         self.received_cookies += request.cookies

@@ -2,20 +2,15 @@
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from schema.accounts import connections
 from schema.accounts.connections import AccountConnection, HubTokens, hash_sign_in
@@ -25,88 +20,34 @@ from schema.accounts.vault import Secret, Vault
 from schema.common.errors import HoldfastError, Unavailable
 from schema.db.database import Database
 from schema.hub.client import open_hub_client
+from schema.hub.oauth.upstream import REQUEST_LIMIT, Application, IssuerMetadata, UpstreamServer
 from service.auth.caller import Caller
 from service.auth.connected_accounts import ConnectedAccounts, ConnectionLost, HubAuthorityMissing
 from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
 from service.auth.jwt_verifier import ExternalIdentity
 from service.auth.token_verifier import TokenVerifier
-from service.auth.upstream import REQUEST_LIMIT, Application, IssuerMetadata, UpstreamServer
 from service.database import TenantDatabase
-from tests.support.http_server import serve_app
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
+from tests.support.oauth.token_endpoint import (
+    INVALID_GRANT,
+    TokenEndpoint,
+    serve_token_endpoint,
+)
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.subjects import ADA_ID, BOB_ID
 
 CONNECT_URL: Final = "https://holdfast.example/connect"
 ISSUER: Final = "https://id.example"
 SIGN_IN_ID: Final = hash_sign_in(ISSUER, "ada")
-INVALID_GRANT: Final = (400, {"error": "invalid_grant"})
-
-
-@dataclass
-class TokenEndpoint:
-    """The Hub's token endpoint: each refresh token is for one use, and the answers can be set."""
-
-    url: str = ""
-    used: list[str] = field(default_factory=list[str])
-    """The refresh tokens that were sent."""
-    next_access_token: str = "hf_next"
-    rotates: bool = True
-    failure: tuple[int, dict[str, Any]] | None = None
-    gate: Event = field(default_factory=Event)
-    """Cleared, it lets those who refresh wait."""
-    was_called: Event = field(default_factory=Event)
-    revoked: list[str] = field(default_factory=list[str])
-    """The tokens that were revoked."""
-
-    async def revoke(self, request: Request) -> Response:
-        """Answer like a revocation endpoint (RFC 7009); the Hub has none."""
-        self.revoked.extend(parse_qs((await request.body()).decode())["token"])
-        return Response()
-
-    async def drip(self, request: Request) -> Response:
-        """Answer without end, each byte in time."""
-
-        async def write() -> AsyncGenerator[bytes]:
-            while not await request.is_disconnected():
-                yield b" "
-                await anyio.sleep(0.05)  # between two bytes: well within any limit of one read
-
-        return StreamingResponse(write())
-
-    async def refresh(self, request: Request) -> Response:
-        """Answer like `POST /oauth/token`."""
-        form = parse_qs((await request.body()).decode())
-        token = form["refresh_token"][0]
-        is_reused = token in self.used
-        self.used.append(token)
-        self.was_called.set()
-        await anyio.to_thread.run_sync(self.gate.wait, 20)
-        if self.failure is not None or is_reused:
-            status, body = self.failure or INVALID_GRANT
-            return JSONResponse(body, status)
-        answer = {
-            "access_token": self.next_access_token,
-            "token_type": "bearer",
-            "expires_in": 3600,
-            "scope": "openid jobs",
-        }
-        if self.rotates:
-            answer["refresh_token"] = f"refresh-{len(self.used)}"
-        return JSONResponse(answer)
 
 
 @pytest.fixture
 def token_endpoint(fake_hub: FakeHub) -> Generator[TokenEndpoint]:
     """An endpoint that answers at once; what it gives out is a token of Ada's."""
     endpoint = TokenEndpoint()
-    endpoint.gate.set()
     fake_hub.whoami_by_token["hf_next"] = whoami_answer(ADA_ID, "ada")
-    handlers = {"/token": endpoint.refresh, "/revoke": endpoint.revoke, "/drip": endpoint.drip}
-    routes = [Route(path, handler, methods=["POST"]) for path, handler in handlers.items()]
-    with serve_app(Starlette(routes=routes)) as endpoint.url:
+    with serve_token_endpoint(endpoint):
         yield endpoint
-    endpoint.gate.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +294,33 @@ async def test_tokens_that_come_after_a_disconnect_are_revoked(
 
     assert [type(each) for each in refusals] == [HubAuthorityMissing]
     assert token_endpoint.revoked == ["refresh-1"]
+
+
+@pytest.mark.usefixtures("connected")
+async def test_a_call_under_way_does_not_lend_the_token_of_a_deleted_connection(
+    replica: Replica, database: Database, vault: Vault, fake_hub: FakeHub
+) -> None:
+    """`save_credential` compares the connection: its person has taken the token away from jobs."""
+    seen = await read(database, vault)
+    refusals: list[HoldfastError] = []
+
+    async def call() -> None:
+        refusals.append(await replica.refusal())
+
+    fake_hub.whoami_gate = Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.to_thread.run_sync(fake_hub.whoami_was_called.wait, 20)
+        async with database.transaction() as tx:
+            await connections.disconnect_account(
+                tx, vault, sign_in_id=SIGN_IN_ID, connection_id=seen.connection_id
+            )
+        fake_hub.whoami_gate.set()
+
+    async with database.transaction() as tx:
+        lent = await tx.fetchval("SELECT count(*) FROM credential WHERE octet_length(sealed) > 0")
+    assert lent == 0
+    assert [type(each) for each in refusals] == [HubAuthorityMissing]
 
 
 async def test_a_slow_answer_ends_before_the_lease(token_endpoint: TokenEndpoint) -> None:

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Literal, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 import anyio
 import httpx2
 import structlog
-from mcp.server.auth.provider import TokenError, TokenErrorCode
-from mcp.shared.auth import OAuthToken
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from schema.accounts.vault import Secret
 from schema.common.async_cache import AsyncCache, CacheEntry
 from schema.common.errors import Unavailable
-from service.auth.issuer_metadata import (
+from schema.hub.oauth.issuer_metadata import (
     IssuerMetadataClient,
     IssuerMetadataError,
     is_trusted_endpoint,
@@ -36,7 +34,6 @@ _MAX_ANSWER_BYTES: Final = 256 * 1024
 _MAX_DESCRIPTION_CHARS: Final = 300
 _OUTAGE_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 """They say nothing about the token that was sent."""
-_TOKEN_ERROR_CODES: Final = frozenset(get_args(TokenErrorCode))
 
 log = structlog.stdlib.get_logger()
 
@@ -48,15 +45,38 @@ class Application:
     client_id: str
     client_secret: Secret | None
     redirect_url: str
-    """The only address to which that server sends a person back."""
+    """The only address to which that server sends a person back; empty: nobody is sent there."""
 
 
-@dataclass(frozen=True)
-class TokenRefused(TokenError):
+class TokenRefused(Exception):
     """The server refuses a code or a token."""
 
-    reason: str = ""
-    """Its own word for why; `error` is one that the standard knows."""
+    def __init__(self, reason: str, description: str | None) -> None:
+        """Say what the server has answered.
+
+        Args:
+            reason: its own word for why, such as `invalid_grant` (RFC 6749, section 5.2).
+            description: its sentence, if there is one.
+        """
+        super().__init__(reason)
+        self.reason = reason
+        self.description = description
+
+
+class TokenAnswer(BaseModel):
+    """What a token endpoint gives (RFC 6749, section 5.1)."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  # a kind
+    expires_in: int | None = None
+    """Seconds."""
+    scope: str | None = None
+    refresh_token: str | None = None
+
+    @field_validator("token_type", mode="before")
+    @classmethod
+    def _ignore_case(cls, token_type: object) -> object:
+        return token_type.title() if isinstance(token_type, str) else token_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +233,7 @@ class UpstreamServer:
         separator = "&" if urlsplit(metadata.authorization_endpoint).query else "?"
         return f"{metadata.authorization_endpoint}{separator}{urlencode(parameters)}"
 
-    async def redeem_code(self, code: str, verifier: str, resource: str | None) -> OAuthToken:
+    async def redeem_code(self, code: str, verifier: str, resource: str | None) -> TokenAnswer:
         """Exchange an authorization code.
 
         Raises:
@@ -232,7 +252,7 @@ class UpstreamServer:
 
     async def refresh_token(
         self, refresh_token: str, scopes: Sequence[str], resource: str | None
-    ) -> OAuthToken:
+    ) -> TokenAnswer:
         """Exchange a refresh token.
 
         Raises:
@@ -270,7 +290,7 @@ class UpstreamServer:
         target = {"resource": resource, "audience": self._audience}
         return {name: value for name, value in target.items() if value is not None}
 
-    async def _request_token(self, form: dict[str, str]) -> OAuthToken:
+    async def _request_token(self, form: dict[str, str]) -> TokenAnswer:
         with self._limit_request():
             metadata = await self.fetch_metadata()
             status, body = await self._post(metadata, metadata.token_endpoint, form)
@@ -327,10 +347,10 @@ class UpstreamServer:
             return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}, {}
         return {}, {"client_id": client_id, "client_secret": secret.reveal()}
 
-    def _read_token(self, status: int, body: bytes) -> OAuthToken:
+    def _read_token(self, status: int, body: bytes) -> TokenAnswer:
         if status == HTTPStatus.OK:
             try:
-                return OAuthToken.model_validate_json(body)
+                return TokenAnswer.model_validate_json(body)
             except ValidationError:
                 log.warning("sign_in.token_unreadable", issuer=self.issuer)
                 raise Unavailable(f"The authorization server {self.issuer}") from None
@@ -346,6 +366,5 @@ class UpstreamServer:
         # `invalid_client` is about our application: the client that asks could not mend it.
         if answer.error == "invalid_client":
             raise Unavailable(f"The authorization server {self.issuer}")
-        code: Any = answer.error if answer.error in _TOKEN_ERROR_CODES else "invalid_grant"
         description = answer.error_description[:_MAX_DESCRIPTION_CHARS] or None
-        raise TokenRefused(code, description, answer.error)
+        raise TokenRefused(answer.error, description)

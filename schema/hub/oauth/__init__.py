@@ -1,0 +1,1 @@
+"""Client of authorization servers: their metadata, their token endpoint, and refreshed accounts."""
