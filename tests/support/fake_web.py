@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from httpcore2._backends.anyio import AnyIOBackend
 
+from schema.hub.url_fetcher import Fetcher
 from schema.specs.inputs.public_url import IpAddress
-from workers.inputs.url_fetcher import Fetcher
 
 PUBLIC_ADDRESS = "93.184.215.14"
 """Where a name leads unless a test says otherwise."""

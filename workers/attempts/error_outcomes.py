@@ -6,9 +6,9 @@ from typing import Final, assert_never
 from pydantic import ValidationError
 
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
+from schema.hub.url_fetcher import FetchFailed, FetchRefused
 from schema.jobs.tables import Reason
 from workers.executor import Rejected, RetryLater, TokenRejected, Unknown
-from workers.inputs.url_fetcher import FetchFailed, FetchRefused
 
 HubRequestError = HubUnreachable | HubRejected | HubAmbiguous
 InputFetchError = FetchFailed | FetchRefused

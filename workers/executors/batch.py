@@ -20,6 +20,8 @@ from schema.batches import store as batch_store
 from schema.common.errors import Unavailable
 from schema.db.storable import to_storable
 from schema.hub.client import HubRejected, HubUnreachable
+from schema.hub.hub_files import HubFileReader
+from schema.hub.url_fetcher import Fetcher, FetchRefused
 from schema.jobs.tables import JobKind, Reason
 from schema.specs.batch import (
     ITEM_EXAMPLE,
@@ -35,8 +37,6 @@ from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_
 from workers.batches.runner import BatchRunner
 from workers.executor import ExecutionRequest, Executor, ExecutorDeps, Outcome, Rejected, Unknown
 from workers.executors import inference
-from workers.inputs.hub_files import HubFileReader
-from workers.inputs.url_fetcher import Fetcher, FetchRefused
 
 _MAX_LINE_BYTES: Final = 1_000_000
 _READ_TIMEOUT: Final = timedelta(minutes=5)

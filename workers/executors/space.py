@@ -32,6 +32,8 @@ from schema.hub.gradio_client import (
     open_space_session,
     parse_space,
 )
+from schema.hub.hub_files import HubFileReader
+from schema.hub.url_fetcher import Fetcher, FetchFailed, FetchRefused
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
@@ -50,8 +52,6 @@ from workers.executor import (
     Unknown,
 )
 from workers.hub.client import HubJobsClient
-from workers.inputs.hub_files import HubFileReader
-from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
 from workers.spaces.client import (
     CallCompleted,
     CallFailed,

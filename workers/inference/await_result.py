@@ -20,6 +20,7 @@ from schema.artifacts.files import NewJobFile
 from schema.common.durations import format_duration
 from schema.common.text import format_count
 from schema.hub.client import HubAmbiguous, HubError, HubRejected, HubUnreachable
+from schema.hub.url_fetcher import Fetcher, FetchError, FetchFailed
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
@@ -36,7 +37,6 @@ from workers.inference.router import (
     RouterRequest,
     RouterResponse,
 )
-from workers.inputs.url_fetcher import Fetcher, FetchError, FetchFailed
 
 T = TypeVar("T")
 

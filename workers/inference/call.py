@@ -9,6 +9,8 @@ from typing import Final
 
 from schema.accounts.vault import Secret
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
+from schema.hub.hub_files import HubFileReader
+from schema.hub.url_fetcher import Fetcher, FetchFailed, FetchRefused
 from schema.jobs.tables import Reason
 from schema.specs.inference import CHAT, InferenceSpec, accepted_media_types
 from schema.specs.inputs import media_types
@@ -32,8 +34,6 @@ from workers.inference.router import (
     RouterRequest,
     RouterResponse,
 )
-from workers.inputs.hub_files import HubFileReader
-from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
 
 NOT_SENT_PREFIX: Final = "Not sent: "
 _ROUTER_NAME: Final = "the router"

@@ -5,12 +5,12 @@ from typing import Any, Final, cast
 
 from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
+from schema.hub.url_fetcher import Fetcher
 from schema.settings import Settings
 from schema.specs.inference import InferenceSpec
 from workers.executor import ExecutorDeps, Outcome, ReportProgress
 from workers.hub.client import HubJobsClient
 from workers.inference.call import InferenceCaller
-from workers.inputs.url_fetcher import Fetcher
 
 _UNUSED_SETTINGS: Final = {
     "HOLDFAST_DATABASE_URL": "postgresql://nowhere.example/none",

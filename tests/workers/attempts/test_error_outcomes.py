@@ -9,6 +9,7 @@ import pytest
 
 from schema.accounts.vault import Secret
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
+from schema.hub.url_fetcher import FetchFailed, FetchRefused
 from schema.jobs.tables import Reason
 from tests.support.jobs.hub_runs import ignore_progress
 from workers.attempts.error_outcomes import HubRequestError, InputFetchError, outcome_from_error
@@ -24,7 +25,6 @@ from workers.executor import (
 from workers.executors.hub_job import HubJobExecutor
 from workers.executors.inference import InferenceExecutor
 from workers.hub.client import HubJobsClient
-from workers.inputs.url_fetcher import FetchFailed, FetchRefused
 
 TIMEOUT = timedelta(seconds=9)
 

@@ -9,14 +9,14 @@ from starlette.responses import Response
 
 from schema.accounts.vault import Secret
 from schema.hub.client import HubRejected, HubUnreachable
+from schema.hub.hub_files import HubFileReader
+from schema.hub.url_fetcher import FetchRefused
 from schema.specs.inputs.hub_uri import HubUri
 from service.local.hub_emulator.users import find_user
 from tests.support.fake_web import FakeWeb, raw_response, run_fake_web
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 from tests.support.hub.scripted_hub import ScriptedHub
 from workers.hub.client import open_hub_jobs_client
-from workers.inputs.hub_files import HubFileReader
-from workers.inputs.url_fetcher import FetchRefused
 
 TIMEOUT = timedelta(seconds=10)
 TOKEN = Secret("hf_ada")

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from schema.hub.url_fetcher import FetchedFile, FetchFailed, FetchRefused
 from schema.specs.inputs import media_types
 from tests.support.fake_web import (
     PUBLIC_ADDRESS,
@@ -14,7 +15,6 @@ from tests.support.fake_web import (
     redirect_response,
     run_fake_web,
 )
-from workers.inputs.url_fetcher import FetchedFile, FetchFailed, FetchRefused
 
 CAT_URL = "https://files.example.com/cat.png"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x20\0\0\0\x10\x08\x02\0\0\0" + b"\0" * 40

@@ -12,6 +12,7 @@ from itertools import cycle
 import anyio
 import pytest
 
+from schema.hub.url_fetcher import FetchError, FetchFailed, FetchRefused
 from schema.specs.inputs import media_types
 from tests.support.fake_web import (
     PUBLIC_ADDRESS,
@@ -22,7 +23,6 @@ from tests.support.fake_web import (
     redirect_response,
     run_fake_web,
 )
-from workers.inputs.url_fetcher import FetchError, FetchFailed, FetchRefused
 
 CAT_URL = "https://files.example.com/cat.png"
 LIMIT_BYTES = 100_000

@@ -16,6 +16,7 @@ import pytest
 
 from schema.accounts.vault import Secret
 from schema.hub.gradio_client import fetch_api, open_space_session
+from schema.hub.url_fetcher import Fetcher
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
@@ -27,7 +28,6 @@ from workers.artifacts.redaction import Redactor
 from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater
 from workers.executors.space import SpaceExecutor
 from workers.hub.client import open_hub_jobs_client
-from workers.inputs.url_fetcher import Fetcher
 
 pytestmark = [
     pytest.mark.xdist_group("stack"),

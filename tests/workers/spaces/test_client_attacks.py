@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from schema.accounts.vault import Secret
+from schema.hub.url_fetcher import Fetcher
 from schema.jobs.progress import JobProgress
 from schema.jobs.tables import Reason
 from tests.support.http_server import serve_app
@@ -24,7 +25,6 @@ from workers.artifacts.redaction import Redactor
 from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater, Unknown
 from workers.executors.space import SpaceExecutor
 from workers.hub.client import open_hub_jobs_client
-from workers.inputs.url_fetcher import Fetcher
 
 TOKEN = "hf_the_callers"
 MEGABYTE = 1024 * 1024

@@ -7,8 +7,8 @@ from datetime import timedelta
 from schema.common.process.tls import shared_ssl_context
 from schema.hub.client import open_hub_client
 from schema.hub.gradio_client import open_space_session
+from schema.hub.url_fetcher import Fetcher
 from service.auth.jwt_verifier import open_jwt_verifier
-from workers.inputs.url_fetcher import Fetcher
 
 
 def find_ssl_contexts() -> set[int]:

@@ -28,14 +28,14 @@ from schema.hub.client import (
     raise_for_status,
     request_headers,
 )
-from schema.specs.inputs.hub_uri import HubUri
-from workers.inputs.url_fetcher import (
+from schema.hub.url_fetcher import (
     Fetcher,
     FetchFailed,
     FetchRefused,
     expect_length_fits,
     limit_bytes,
 )
+from schema.specs.inputs.hub_uri import HubUri
 
 _MAX_REDIRECTS: Final = 3
 _LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost"})

@@ -1,1 +1,0 @@
-"""Files that an attempt reads: from URLs and from the Hub."""
