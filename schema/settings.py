@@ -183,6 +183,14 @@ class Settings(BaseSettings):
     """How many bytes the input or the result of a call may have."""
     log_bytes: Annotated[int, Field(ge=1024 * 1024)] = DEFAULT_LOG_BYTES
     """Bytes that are kept of the log of a job: one half its beginning, the other its end."""
+    webhook_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins that webhooks may go to besides the public web; for development, and own networks."""
+    webhook_timeout: Annotated[Duration, Field(le=timedelta(minutes=2))] = timedelta(seconds=15)
+    """How long the receiver of a webhook may take to answer."""
+    webhook_retry: Annotated[Duration, Field(le=timedelta(hours=1))] = timedelta(seconds=5)
+    """The pause after the first failure to deliver a webhook; each is twice the one before."""
+    webhook_deadline: Duration = timedelta(days=3)
+    """How long after the end of a job its webhook is sent again."""
     retention: Duration = timedelta(days=30)
     """How long a finished job can still be read, unless its kind has a period of its own."""
     retention_hub_job: Duration | None = None
@@ -212,7 +220,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return token
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "webhook_origins", mode="before")
     @classmethod
     def _parse_allowed_origins(cls, origins: str | tuple[str, ...]) -> tuple[str, ...]:
         separate = re.split(r"[\s,]+", origins.strip()) if isinstance(origins, str) else origins

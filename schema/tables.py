@@ -32,9 +32,15 @@ from schema.jobs.tables import (
     JobPayloadTable,
     JobSecretTable,
     JobTable,
+    UnseenJobTable,
 )
 from schema.schedules.tables import ScheduleFiringTable, ScheduleSecretTable, ScheduleTable
-from schema.workspaces.tables import WorkspaceTable
+from schema.workspaces.tables import (
+    WebhookDeliveryTable,
+    WebhookSecretTable,
+    WebhookTargetTable,
+    WorkspaceTable,
+)
 
 TABLES: Final[tuple[type[SQLModel], ...]] = (
     AuditEntryTable,
@@ -63,8 +69,12 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     ScheduleTable,
     SpendingTable,
     SubjectTable,
+    UnseenJobTable,
     UsageHistoryTable,
     VaultKeyTable,
+    WebhookDeliveryTable,
+    WebhookSecretTable,
+    WebhookTargetTable,
     WorkerHeartbeatTable,
     WorkspaceTable,
 )

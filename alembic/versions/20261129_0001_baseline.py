@@ -23,6 +23,7 @@ UPGRADE = (
     "dependency_settlement.sql",
     "cost_settlement.sql",
     "secret_removal.sql",
+    "ends.sql",
     "change_notifications.sql",
     "row_security.sql",
     "views.sql",

@@ -66,6 +66,12 @@ _SEALED_TABLES: Final = (
         "'00000000-0000-0000-0000-000000000000'::uuid",
         lambda row: sealed_secrets.schedule_secrets_owner(row["subject_id"], row["schedule_id"]),
     ),
+    _SealedTable(
+        "webhook_secret",
+        "id",
+        "'00000000-0000-0000-0000-000000000000'::uuid",
+        lambda row: sealed_secrets.webhook_owner(row["subject_id"], row["target_id"]),
+    ),
 )
 
 

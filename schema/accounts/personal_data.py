@@ -117,6 +117,14 @@ _TABLES: Final = (
         ["job.id", "wait.parent_id"],
     ),
     _Table(
+        "webhook_targets",
+        "target.id, target.host, target.failures, target.due_at, target.disabled_at, "
+        "target.used_at, target.created_at",
+        "webhook_target AS target",
+        ["target.id"],
+    ),
+    _Table("webhook_deliveries", "delivery.*", "webhook_delivery AS delivery", ["delivery.job_id"]),
+    _Table(
         "idempotency_keys",
         "entry.key, entry.job_id, entry.expires_at",
         "idempotency_key AS entry",

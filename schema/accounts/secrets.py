@@ -84,6 +84,11 @@ def schedule_secrets_owner(subject_id: str, schedule_id: UUID) -> str:
     return f"schedule/{subject_id}/{schedule_id}"
 
 
+def webhook_owner(subject_id: str, target_id: UUID) -> str:
+    """Return what the sealed secrets of a webhook are bound to; they open for nothing else."""
+    return f"webhook/{subject_id}/{target_id}"
+
+
 async def save_job_secrets(
     tx: Transaction, vault: Vault, job_id: UUID, subject_id: str, secrets: Mapping[str, Secret]
 ) -> None:

@@ -1,16 +1,22 @@
-"""Versions of jobs and pages, and the changes since a version; reads only.
+"""Versions of jobs and pages, the changes since a version, and the ends that nobody has seen.
 
 A version tells whether to read again, and is cheap: one statement reads the versions of everything
 that a process waits for. A change is an event that a person would want to be notified of.
+
+The end of a job is unseen until a call has shown it. Whoever names a job knows of it and asks again
+if an answer is lost, so showing it is enough. A list that finds jobs for whoever does not know them
+marks nothing when it shows a page: the page is acknowledged by the next call, which names it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from schema.accounts.tables import Hold
+from schema.common import ids
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 
 MAX_LATEST_JOBS: Final = 5
 """How many jobs the page of a workspace shows."""
@@ -54,6 +60,44 @@ SELECT workspace.id,
   FROM workspace
  WHERE workspace.subject_id = $1
    AND workspace.id = ANY($2::uuid[])
+"""
+
+
+_MARK_SEEN: Final = """
+DELETE FROM unseen_job WHERE subject_id = $1 AND job_id = ANY($2::uuid[])
+"""
+
+# The same page is the same as long as it shows the same, so a client that polls without an
+# acknowledgement writes nothing. The locks are taken in the order of the ids.
+_STAMP_PAGE: Final = parse_statement("""
+WITH shown AS MATERIALIZED (
+    SELECT job_id, page
+      FROM unseen_job
+     WHERE subject_id = :subject_id
+       AND job_id = ANY(:job_ids::uuid[])
+     ORDER BY job_id
+       FOR UPDATE
+), same AS MATERIALIZED (
+    SELECT (array_agg(page))[1] AS page
+      FROM shown
+    HAVING count(DISTINCT page) = 1
+       AND count(page) = count(*)
+       AND count(*) = (SELECT count(*)
+                         FROM unseen_job AS stamped
+                        WHERE stamped.subject_id = :subject_id
+                          AND stamped.page = (array_agg(shown.page))[1])
+), stamped AS (
+    UPDATE unseen_job
+       SET page = :page
+      FROM shown
+     WHERE unseen_job.job_id = shown.job_id
+       AND NOT EXISTS (SELECT FROM same)
+)
+SELECT coalesce((SELECT page FROM same), :page::uuid)
+""")
+
+_ACKNOWLEDGE_PAGE: Final = """
+DELETE FROM unseen_job WHERE subject_id = $1 AND page = $2
 """
 
 
@@ -120,3 +164,25 @@ async def read_page_versions(
     """
     rows = await tx.fetch(_READ_PAGE_VERSIONS, subject_id, list(page_ids), MAX_LATEST_JOBS)
     return {row["id"]: row["mark"] for row in rows}
+
+
+async def mark_seen(tx: Transaction, subject_id: str, job_ids: Collection[UUID]) -> None:
+    """Record that a call shows the ends of these jobs; nothing is written if there are none."""
+    if job_ids:
+        await tx.execute(_MARK_SEEN, subject_id, list(job_ids))
+
+
+async def stamp_page(tx: Transaction, subject_id: str, job_ids: Collection[UUID]) -> UUID:
+    """Return the id of a page of unseen jobs, which acknowledges them.
+
+    The jobs stay unseen. If they are the ones that were shown last, nothing is written.
+    """
+    page: UUID = await tx.fetchval(
+        *_STAMP_PAGE.bind(subject_id=subject_id, job_ids=list(job_ids), page=ids.new_id())
+    )
+    return page
+
+
+async def acknowledge_page(tx: Transaction, subject_id: str, page: UUID) -> None:
+    """Record that the jobs of a page have been seen; a page that is not known has none."""
+    await tx.execute(_ACKNOWLEDGE_PAGE, subject_id, page)

@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.common.ids import HandleKind
@@ -104,14 +106,32 @@ SELECT job.*,
  WHERE job.subject_id = :subject_id
 """
 
-_GET_JOB_STATUS: Final = parse_statement(f"{_STATUS_SELECT} AND job.id = :job_id")
+_DETAIL_COLUMNS_SQL: Final = """
+       coalesce((
+           SELECT true FROM unseen_job WHERE unseen_job.job_id = job.id LIMIT 1), false) AS unseen,
+       (SELECT jsonb_build_object(
+                   'host', target.host, 'state', delivery.state, 'attempts', delivery.attempts,
+                   'last_status', delivery.last_status, 'last_error', delivery.last_error,
+                   'delivered_at', delivery.delivered_at,
+                   'next_attempt_at', CASE WHEN delivery.due_at IS NOT NULL
+                                           THEN greatest(delivery.due_at, target.due_at) END)
+          FROM webhook_delivery AS delivery
+          JOIN webhook_target AS target ON target.id = delivery.target_id
+         WHERE delivery.job_id = job.id) AS webhook,
+       now() AS read_at"""
+"""Columns of jobs that were named by their handles, and not of those in a list."""
+
+_GET_JOB_STATUS: Final = parse_statement(
+    f"{_STATUS_SELECT.replace('now() AS read_at', _DETAIL_COLUMNS_SQL)} AND job.id = :job_id"
+)
 
 _SHORT_STATUS_SELECT: Final = _STATUS_SELECT.replace(
     "job_payload.spec,", f"{SHORT_SPEC_COLUMN_SQL},"
 )
 
 _GET_JOB_STATUSES: Final = parse_statement(
-    f"{_SHORT_STATUS_SELECT} AND job.id = ANY(:job_ids::uuid[])"
+    f"{_SHORT_STATUS_SELECT.replace('now() AS read_at', _DETAIL_COLUMNS_SQL)}"
+    " AND job.id = ANY(:job_ids::uuid[])"
 )
 
 _LIST_CONDITIONS: Final = """
@@ -166,6 +186,28 @@ WITH rarest AS MATERIALIZED (
        AND labelled.value = (SELECT value FROM rarest)
        AND labelled.job_id < coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
      ORDER BY labelled.job_id DESC
+     LIMIT :limit
+)
+{_SHORT_STATUS_SELECT}
+   AND job.id = ANY(ARRAY(SELECT job_id FROM page))
+ ORDER BY job.id DESC
+""")  # noqa: S608  # our own words
+
+# The ends that nobody has seen are few beside all jobs of a subject, so they are looked up first.
+_LIST_UNSEEN_JOBS: Final = parse_statement(f"""
+WITH page AS MATERIALIZED (
+    SELECT unseen.job_id
+      FROM unseen_job AS unseen
+     CROSS JOIN LATERAL (
+           SELECT
+             FROM job
+            WHERE job.id = unseen.job_id
+              AND :labels::jsonb <@ job.labels
+                  {_LIST_CONDITIONS}
+            LIMIT 1) AS matching
+     WHERE unseen.subject_id = :subject_id
+       AND unseen.job_id < coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+     ORDER BY unseen.job_id DESC
      LIMIT :limit
 )
 {_SHORT_STATUS_SELECT}
@@ -230,6 +272,21 @@ class UpstreamState(StrEnum):
     """It is over."""
 
 
+class WebhookStatus(BaseModel):
+    """The delivery of a webhook, for the owner of its job."""
+
+    host: str
+    state: str
+    """One of `schema.workspaces.tables.DeliveryState`."""
+    attempts: int
+    last_status: int | None
+    """The HTTP status of the last answer; none if there was no answer."""
+    last_error: str | None
+    """Why the last attempt failed, one of `schema.workspaces.tables.DeliveryError`."""
+    delivered_at: datetime | None
+    next_attempt_at: datetime | None
+
+
 class JobStatus(Job):
     """A job with everything that a view of it needs, read at one moment."""
 
@@ -265,6 +322,11 @@ class JobStatus(Job):
     uncounted_micro_usd: int | None = None
     after: list[ParentJob] | None = None
     """The jobs it waits or waited for."""
+    unseen: bool = False
+    """Whether it has ended and no call has shown that; read of jobs that were named, as is
+    `webhook`."""
+    webhook: WebhookStatus | None = None
+    """Where its end is announced, and how far that is."""
 
     @property
     def upstream(self) -> UpstreamState:
@@ -296,6 +358,8 @@ class JobFilter:
     """Not created after this."""
     rerun_of: UUID | None = None
     schedule_id: UUID | None = None
+    unseen: bool = False
+    """Only those that have ended and that no call has shown since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +410,9 @@ async def list_jobs(
         "schedule_id": job_filter.schedule_id,
         "limit": limit,
     }
-    if job_filter.labels:
+    if job_filter.unseen:
+        rows = await tx.fetch(*_LIST_UNSEEN_JOBS.bind(labels=job_filter.labels, **bounds))
+    elif job_filter.labels:
         rows = await tx.fetch(*_LIST_LABELLED_JOBS.bind(labels=job_filter.labels, **bounds))
     else:
         rows = await tx.fetch(*_LIST_JOBS.bind(**bounds))

@@ -223,6 +223,24 @@ class JobSecretTable(JobSecret, table=True):
     """The rows, at most one a job."""
 
 
+class UnseenJob(Record):
+    """A job that has ended, and whose end no call has shown yet; a trigger writes it at the end."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    subject_id: str = Field(sa_type=TEXT)
+    page: UUID | None = Field(default=None)
+    """The page of a list that showed it last; acknowledging that page deletes the row."""
+
+
+class UnseenJobTable(UnseenJob, table=True):
+    """The rows, at most one a job."""
+
+    __table_args__ = (
+        Index("ix_unseen_job_list", "subject_id", "job_id"),
+        Index("ix_unseen_job_page", "page", postgresql_where=text("page IS NOT NULL")),
+    )
+
+
 class EventKind(StrEnum):
     """What happened to a job; each is written by one transition, in its transaction."""
 

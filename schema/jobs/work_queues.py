@@ -22,14 +22,17 @@ SELECT coalesce(jobs.first <= now(), false) AS queued,
        coalesce(groups.first <= now(), false) AS groups,
        EXISTS (SELECT FROM job_dependency WHERE state <> 'waiting' AND NOT told) AS dependents,
        coalesce(schedules.first <= now(), false) AS schedules,
+       coalesce(webhooks.first <= now(), false) AS webhooks,
        least(CASE WHEN jobs.first > now() THEN jobs.first END,
              CASE WHEN runs.first > now() THEN runs.first END,
              CASE WHEN groups.first > now() THEN groups.first END,
-             CASE WHEN schedules.first > now() THEN schedules.first END) - now() AS next_in
+             CASE WHEN schedules.first > now() THEN schedules.first END,
+             CASE WHEN webhooks.first > now() THEN webhooks.first END) - now() AS next_in
   FROM (SELECT min(due_at) AS first FROM job WHERE due_at < 'infinity') AS jobs,
        (SELECT min(due_at) AS first FROM remote_run WHERE due_at IS NOT NULL) AS runs,
        (SELECT min(due_at) AS first FROM poll_group WHERE due_at IS NOT NULL) AS groups,
-       (SELECT min(due_at) AS first FROM schedule WHERE due_at IS NOT NULL) AS schedules
+       (SELECT min(due_at) AS first FROM schedule WHERE due_at IS NOT NULL) AS schedules,
+       (SELECT min(due_at) AS first FROM pending_webhooks()) AS webhooks
 """
 
 # A hold of the operator stops launches alone: what runs is watched, and killed if that is due.
@@ -198,6 +201,7 @@ class DueQueues:
     dependents: bool
     """Whether a job that waited for others may begin, or never will."""
     schedules: bool
+    webhooks: bool
     next_in: timedelta | None
     """How long until the next row is due that is not due yet."""
 

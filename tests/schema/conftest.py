@@ -29,7 +29,10 @@ from schema.schedules.firing import DueFiring
 from schema.schedules.tables import FiringOutcome
 from schema.settings import DEFAULT_LOG_BYTES
 from schema.specs.batch import ItemRequest
+from schema.specs.inputs.webhook_url import WebhookUrl
 from schema.workspaces import store as workspace_store
+from schema.workspaces import webhooks
+from schema.workspaces.webhooks import NewTarget
 from tests.support.factories import ClaimFactory, JobFactory, WorkspaceFactory
 from tests.support.jobs import schedule_states
 from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
@@ -129,7 +132,10 @@ async def fill_every_table(
     open_job = await make_job(
         idempotency_key="k", parent_ids=[finished.id], labels={"team": "nlp", "run": "1"}
     )
+    new_target = NewTarget.create(WebhookUrl.parse("https://example.com/hook?key=s"))
     async with database.transaction() as tx:
+        target_id = await webhooks.name_target(tx, vault, subject_id, new_target)
+        await webhooks.set_job_target(tx, open_job.id, subject_id, target_id)
         await sealed_secrets.save_job_secrets(
             tx, vault, open_job.id, subject_id, {"KEY": Secret("s")}
         )

@@ -85,6 +85,29 @@ GRANT SELECT ON SEQUENCE audit_entry_id_seq TO holdfast_worker;
 GRANT SELECT ON audit_entry TO holdfast_analyst;
 
 
+-- Webhooks ----------------------------------------------------------------------------------------
+
+ALTER TABLE webhook_target ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook_target FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON webhook_target TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON webhook_target TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE (disabled_at, used_at) ON webhook_target TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_target TO holdfast_worker;
+
+-- The service makes secrets and shows each once; only a worker opens one that is stored.
+ALTER TABLE webhook_secret ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook_secret FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON webhook_secret TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON webhook_secret TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT (id, target_id, subject_id, created_at, expires_at), INSERT, UPDATE (expires_at)
+    ON webhook_secret TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_secret TO holdfast_worker;
+
+
 -- Workspaces --------------------------------------------------------------------------------------
 
 ALTER TABLE workspace ENABLE ROW LEVEL SECURITY;
@@ -179,6 +202,28 @@ CREATE POLICY analysis ON job_dependency FOR SELECT TO holdfast_analyst USING (t
 GRANT SELECT, INSERT, UPDATE ON job_dependency TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON job_dependency TO holdfast_worker;
 GRANT SELECT ON job_dependency TO holdfast_analyst;
+
+-- The job is compared as well: a foreign key bypasses row-level security, and whoever could name the
+-- job of another subject here would hear of its end.
+ALTER TABLE webhook_delivery ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook_delivery FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON webhook_delivery TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true))
+                AND EXISTS (SELECT FROM job WHERE job.id = webhook_delivery.job_id));
+CREATE POLICY work ON webhook_delivery TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE (target_id, state, ended_at, due_at) ON webhook_delivery
+    TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_delivery TO holdfast_worker;
+
+ALTER TABLE unseen_job ENABLE ROW LEVEL SECURITY;
+ALTER TABLE unseen_job FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON unseen_job TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON unseen_job TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE (page), DELETE ON unseen_job TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON unseen_job TO holdfast_worker;
 
 
 -- Remote runs -------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ _LAPSE_OTHER_LEASES: Final = """
 UPDATE remote_run SET due_at = now() WHERE state = 'bound' AND desired = 'dead';
 UPDATE poll_group SET due_at = now(), epoch = epoch + 1 WHERE due_at IS NOT NULL;
 UPDATE schedule SET due_at = least(next_at, asked_at) WHERE due_at IS NOT NULL;
+UPDATE webhook_target SET leased_until = NULL WHERE leased_until IS NOT NULL;
 """
 # A person may have disconnected since, and the refresh tokens have been used.
 _DISCONNECT_ACCOUNTS: Final = "DELETE FROM connected_account"

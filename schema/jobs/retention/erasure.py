@@ -91,6 +91,7 @@ _DELETE_REST: Final = (
     "DELETE FROM usage_history WHERE subject_id = $1",
     "DELETE FROM spending WHERE subject_id = $1",
     "DELETE FROM workspace WHERE subject_id = $1",
+    "DELETE FROM webhook_target WHERE subject_id = $1",
     "DELETE FROM connected_account WHERE subject_id = $1",
     "DELETE FROM credential WHERE subject_id = $1",
     "DELETE FROM call_window WHERE subject_id = $1",

@@ -112,13 +112,32 @@ DELETE FROM usage_history
             LIMIT $2)
 """
 
+# Its secrets go with it. A job that was launched for it, and a workspace, refer to it.
+_PRUNE_WEBHOOKS: Final = """
+DELETE FROM webhook_target
+ WHERE id IN (
+           SELECT id
+             FROM webhook_target AS target
+            WHERE used_at < now() - $1::interval
+              AND NOT EXISTS (SELECT FROM webhook_delivery WHERE target_id = target.id)
+              AND NOT EXISTS (SELECT FROM workspace WHERE webhook_target_id = target.id)
+            ORDER BY used_at
+            LIMIT $2
+              FOR UPDATE SKIP LOCKED)
+"""
+
+_PRUNE_WEBHOOK_SECRETS: Final = """
+DELETE FROM webhook_secret WHERE expires_at < now() - $1::interval
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionPeriods:
     """How long rows are kept that nothing needs any more."""
 
     jobs: timedelta
-    """After the end of a job, with everything of it; after the last use of a connected account."""
+    """After the end of a job, with everything of it; after the last use of a connected account, or
+    of the target of a webhook."""
     jobs_by_kind: Mapping[str, timedelta]
     """The same for kinds that have a period of their own."""
     firings: timedelta
@@ -159,10 +178,12 @@ async def prune_expired(
             keys, tokens and counts of calls.
     """
     await tx.execute(_PRUNE_KEYS, _BATCH_ROWS, clock_lead)
+    await tx.execute(_PRUNE_WEBHOOK_SECRETS, clock_lead)
     await credentials.delete_idle_credentials(tx, clock_lead=clock_lead)
     deleted = {
         await tx.execute(_PRUNE_CALLS, _BATCH_ROWS, clock_lead),
         await connections.delete_unused_connections(tx, period=periods.jobs, limit=_BATCH_ROWS),
+        await tx.execute(_PRUNE_WEBHOOKS, periods.jobs, _BATCH_ROWS),
         await tx.execute(_PRUNE_AUDIT, periods.audit, _BATCH_ROWS),
         await tx.execute(_PRUNE_FIRINGS, periods.firings, _BATCH_ROWS),
         await tx.execute(_PRUNE_SPENDING, periods.spending, _BATCH_ROWS),

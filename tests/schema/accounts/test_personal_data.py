@@ -29,11 +29,13 @@ FILES_BY_TABLE = {
     "spending": "spending",
     "subject": "account",
     "usage_history": "usage_history",
+    "webhook_delivery": "webhook_deliveries",
+    "webhook_target": "webhook_targets",
     "workspace": "workspaces",
 }
 NOT_EXPORTED = {
     *("call_window", "job_label", "job_log", "job_secret", "poll_group"),
-    *("restored_subject", "schedule_secret"),
+    *("restored_subject", "schedule_secret", "unseen_job", "webhook_secret"),
 }
 """Counters of the machinery, what nobody but a worker may read, and labels, which jobs have too."""
 

@@ -40,7 +40,7 @@ async def list_tables(tx: Transaction) -> list[str]:
 
 async def readable_column(tx: Transaction, table: str) -> str:
     """Name what of a table the tenant may read at all."""
-    return "subject_id" if table in {"credential", "job_secret"} else "*"
+    return "subject_id" if table in {"credential", "job_secret", "webhook_secret"} else "*"
 
 
 async def test_there_is_something_to_see_in_every_table(
@@ -121,6 +121,11 @@ async def test_a_subject_does_not_outlast_its_transaction(
         "UPDATE workspace SET name = name || '!'",
         "UPDATE poll_group SET due_at = now()",
         "DELETE FROM job_secret",
+        "UPDATE webhook_target SET disabled_at = now()",
+        "UPDATE webhook_secret SET expires_at = now()",
+        "UPDATE webhook_delivery SET due_at = due_at",
+        "UPDATE unseen_job SET page = gen_random_uuid()",
+        "DELETE FROM unseen_job",
         "UPDATE job_cost SET held_micro_usd = 0",
         "UPDATE spending SET held_micro_usd = 0",
     ],
@@ -146,6 +151,19 @@ async def test_nothing_of_anybody_elses_is_changed(
         "INSERT INTO idempotency_key SELECT $1, 'k', gen_random_uuid(), now()",
         "INSERT INTO credential (subject_id, sealed, token_sha) VALUES ($1, 'x', 'x')",
         "INSERT INTO job_secret (job_id, subject_id, sealed) VALUES (gen_random_uuid(), $1, 'x')",
+        (
+            "INSERT INTO webhook_target (id, subject_id, url_sha, host)"
+            " VALUES (gen_random_uuid(), $1, 'x', 'example.com')"
+        ),
+        (
+            "INSERT INTO webhook_secret (id, target_id, subject_id, sealed)"
+            " VALUES (gen_random_uuid(), gen_random_uuid(), $1, 'x')"
+        ),
+        (
+            "INSERT INTO webhook_delivery (job_id, subject_id, target_id)"
+            " VALUES (gen_random_uuid(), $1, gen_random_uuid())"
+        ),
+        "INSERT INTO unseen_job (job_id, subject_id) VALUES (gen_random_uuid(), $1)",
         "INSERT INTO call_window (window_start, subject_id, calls) VALUES (now(), $1, 1)",
     ],
 )
@@ -173,7 +191,30 @@ async def test_a_job_is_not_put_into_somebody_elses_workspace(
             )
 
 
-@pytest.mark.parametrize("table", ["credential", "job_secret"])
+async def test_nobody_hears_of_the_end_of_somebody_elses_job(
+    database: Database, database_url: str, row_in_every_table: None
+) -> None:
+    """A foreign key sees every row, so the policy asks whose the job is."""
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
+        await tx.execute(
+            "INSERT INTO webhook_target (id, subject_id, url_sha, host)"
+            " VALUES (gen_random_uuid(), $1, 'x', 'eve.example.com')",
+            EVE_ID,
+        )
+        job_id = await tx.fetchval(
+            "SELECT id FROM job WHERE id NOT IN (SELECT job_id FROM webhook_delivery)"
+        )
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        async with tenant_transaction(database_url, EVE_ID) as tx:
+            await tx.execute(
+                "INSERT INTO webhook_delivery (job_id, subject_id, target_id)"
+                " SELECT $1, subject_id, id FROM webhook_target",
+                job_id,
+            )
+
+
+@pytest.mark.parametrize("table", ["credential", "job_secret", "webhook_secret"])
 async def test_the_service_cannot_read_what_is_sealed(
     database_url: str, row_in_every_table: None, table: str
 ) -> None:
@@ -192,7 +233,14 @@ async def test_analysts_see_every_subject_but_no_secret_and_no_request(
     ) as database:
         async with database.transaction() as tx:
             assert await tx.fetchval("SELECT count(*) FROM job") == 2
-        for table in ("credential", "job_secret", "job_payload", "log_chunk", "idempotency_key"):
+        hidden = ("credential", "job_secret", "job_payload", "log_chunk", "idempotency_key")
+        for table in (
+            *hidden,
+            "webhook_target",
+            "webhook_secret",
+            "webhook_delivery",
+            "unseen_job",
+        ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 async with database.transaction() as tx:
                     await tx.fetch(f"SELECT * FROM {table}")  # noqa: S608

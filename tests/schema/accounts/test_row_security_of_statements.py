@@ -33,6 +33,9 @@ ANY_ID_RANGE: Final = (UUID(int=0), UUID(int=2**128 - 1))
 WORKSPACE_PLACEHOLDER: Final = "the id of her workspace"
 SCHEDULE_PLACEHOLDER: Final = "the id of her schedule"
 FIRED_AT_PLACEHOLDER: Final = "when it fired"
+TARGET_PLACEHOLDER: Final = "the id of the target of her webhook"
+URL_SHA: Final = sha256(b"https://example.com/hook?key=s").digest()
+"""Of the URL of her webhook."""
 
 LOG_ARGUMENTS: Final[dict[str, Any]] = {
     "subject_id": OTHER_SUBJECT,
@@ -85,6 +88,7 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
         "start": 1,
         "length": 10,
     },
+    "jobs.queries._LIST_UNSEEN_JOBS": LIST_ARGUMENTS | {"labels": {}},
     "jobs.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0], [99]],
     "jobs.changes._READ_PAGE_VERSIONS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
     "jobs.queries._FIND_JOB_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
@@ -95,6 +99,9 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
     "artifacts.log_store._SEARCH_LINES": LOG_ARGUMENTS | {"text": "line", "limit": 10},
     "artifacts.log_store._SEARCH_END": LOG_ARGUMENTS,
     "artifacts.log_store._READ_EXTENT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "workspaces.webhooks._FIND_TARGET": [OTHER_SUBJECT, URL_SHA],
+    "workspaces.webhooks._LOCK_TARGET": [OTHER_SUBJECT, URL_SHA],
+    "workspaces.webhooks._READ_HOST": [OTHER_SUBJECT, TARGET_PLACEHOLDER],
     "billing.budgets._WORKSPACE_BUDGET": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
     "schedules.store._FIND_BY_KEY": [OTHER_SUBJECT, "k"],
     "schedules.store._COUNT_SCHEDULES": [OTHER_SUBJECT],
@@ -119,6 +126,10 @@ TESTED_ELSEWHERE: Final = {
     "schedules.store._DELETE_SCHEDULE",  # the same
     "jobs.lifecycle._SUBMIT_JOB",  # writes; in tests of its own
     "workspaces.store._UPDATE_WORKSPACE",  # the same
+    "workspaces.webhooks._SET_WORKSPACE_TARGET",  # the same
+    "jobs.changes._MARK_SEEN",  # changes what row-level security shows; in `test_row_security`
+    "jobs.changes._STAMP_PAGE",  # the same
+    "jobs.changes._ACKNOWLEDGE_PAGE",  # the same
     "batches.queries._COPY_ITEMS",  # the same, in `test_batch_pages`
     "billing.budgets._MONTHLY_BUDGET",  # sums, so there is always a row; in a test of its own
     "billing.budgets._LOCK_SUBJECT",  # as a worker
@@ -146,6 +157,7 @@ async def ids_of_ada(database: Database, row_in_every_table: None) -> dict[str, 
             "open": await tx.fetchval("SELECT id FROM job WHERE finished_at IS NULL"),
             WORKSPACE_PLACEHOLDER: await tx.fetchval("SELECT id FROM workspace"),
             SCHEDULE_PLACEHOLDER: await tx.fetchval("SELECT id FROM schedule"),
+            TARGET_PLACEHOLDER: await tx.fetchval("SELECT id FROM webhook_target"),
             FIRED_AT_PLACEHOLDER: await tx.fetchval("SELECT fire_at FROM schedule_firing"),
         }
 

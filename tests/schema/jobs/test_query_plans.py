@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,10 +35,13 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.jobs.work_queues import PollLease
 from schema.schedules import firing
+from schema.workspaces import webhook_queue
+from schema.workspaces.webhook_queue import RetryRules, TargetLease
 from tests.support.database.busy_database import BUSY_SUBJECT, busy_database
 
 LARGE_TABLES: Final = {
     *("job", "job_cost", "job_event", "job_label", "job_payload", "remote_run"),
+    *("unseen_job", "webhook_delivery"),
 }
 MINUTE: Final = timedelta(minutes=1)
 WEEK: Final = timedelta(days=7)
@@ -117,8 +120,11 @@ async def list_jobs(
     states: list[JobState] | None = None,
     labels: dict[str, str] | None = None,
     before: UUID | None = None,
+    unseen: bool = False,
 ) -> None:
-    job_filter = JobFilter(workspace_id=None, states=states, kind=None, labels=labels or {})
+    job_filter = JobFilter(
+        workspace_id=None, states=states, kind=None, labels=labels or {}, unseen=unseen
+    )
     await queries.list_jobs(tx, BUSY_SUBJECT, job_filter, before=before, limit=20)
 
 
@@ -137,6 +143,7 @@ HOT_CALLS: Final[Mapping[str, HotCall]] = {
     "status of one job": as_tenant(
         lambda tx, ids: queries.get_job_status(tx, BUSY_SUBJECT, ids.jobs[0]),
         *("pk_job", "pk_job_payload", "ix_job_queue", "one_run_an_attempt"),
+        "pk_webhook_delivery",
     ),
     "status of several jobs": as_tenant(
         lambda tx, ids: queries.get_job_statuses(tx, BUSY_SUBJECT, ids.jobs),
@@ -150,6 +157,24 @@ HOT_CALLS: Final[Mapping[str, HotCall]] = {
     ),
     "jobs by label": as_tenant(
         lambda tx, _: list_jobs(tx, labels={"team": "nlp"}), "ix_job_label_find"
+    ),
+    "unseen jobs": as_tenant(
+        lambda tx, _: list_jobs(tx, unseen=True), "ix_unseen_job_list", "pk_job"
+    ),
+    "a page of unseen jobs": as_tenant(
+        lambda tx, ids: changes.stamp_page(tx, BUSY_SUBJECT, ids.jobs), "pk_unseen_job"
+    ),
+    "due webhooks": as_worker(
+        lambda tx, _: webhook_queue.lease_targets(tx, limit=32, per_subject=4, lease=MINUTE),
+        *("ix_webhook_delivery_due",),
+    ),
+    "the next delivery of a webhook": as_worker(
+        lambda tx, ids: webhook_queue.begin_attempt(
+            tx,
+            TargetLease(ids.run, BUSY_SUBJECT, datetime.now(UTC)),
+            RetryRules(MINUTE, WEEK, WEEK),
+        ),
+        *("ix_webhook_delivery_due", "pk_job"),
     ),
     "jobs by state": as_tenant(
         lambda tx, _: list_jobs(tx, states=[JobState.QUEUED, JobState.RUNNING]), "ix_job_list"

@@ -93,6 +93,22 @@ SELECT id, parent_id, subject_id, 'success', 'met', true
  WHERE parent_id IS NOT NULL
    AND id::text LIKE '%0';
 
+INSERT INTO unseen_job (job_id, subject_id)
+SELECT id, subject_id FROM job WHERE finished_at IS NOT NULL;
+
+INSERT INTO webhook_target (id, subject_id, url_sha, host)
+SELECT gen_random_uuid(), id, sha256(id::bytea), 'example.com' FROM subject;
+
+INSERT INTO webhook_delivery (job_id, subject_id, target_id, state, attempts, ended_at, due_at,
+                              delivered_at)
+SELECT job.id, job.subject_id, target.id, CASE WHEN is_dead THEN 'pending' ELSE 'delivered' END, 1,
+       finished_at, CASE WHEN is_dead THEN finished_at END,
+       CASE WHEN NOT is_dead THEN finished_at END
+  FROM job
+  JOIN webhook_target AS target ON target.subject_id = job.subject_id
+ CROSS JOIN LATERAL (SELECT job.subject_id = 's1' AS is_dead)
+ WHERE finished_at IS NOT NULL;
+
 INSERT INTO poll_group (subject_id, namespace, live, due_at)
 SELECT id, 'name', 10, now() + random() * interval '1 minute' FROM subject;
 

@@ -13,10 +13,11 @@ from schema.jobs import changes, lifecycle
 from schema.jobs import queries as job_queries
 from schema.schedules import store as schedule_store
 from schema.workspaces import store as workspace_store
+from schema.workspaces import webhooks
 
 STATEMENT_MODULES: Final = (
     *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store),
-    *(schedule_store, workspace_store),
+    *(schedule_store, webhooks, workspace_store),
 )
 """Whose statements the service runs for a subject."""
 
