@@ -55,6 +55,7 @@ class LoopEvents:
     poll: AutoResetEvent = field(default_factory=AutoResetEvent)
     release: AutoResetEvent = field(default_factory=AutoResetEvent)
     fire: AutoResetEvent = field(default_factory=AutoResetEvent)
+    send: AutoResetEvent = field(default_factory=AutoResetEvent)
 
 
 @dataclass(slots=True)
@@ -69,6 +70,8 @@ class WorkerActivity:
     """Of the jobs that wake-ups were for, since the last claim."""
     lapses: Counter[str] = field(default_factory=Counter[str])
     """Runs that it took over from others, by kind."""
+    webhooks: Counter[str] = field(default_factory=Counter[str])
+    """Attempts to deliver a webhook, by what became of them."""
     swept_at: float = field(default_factory=time.time)
     """When it last looked through all queues, or began, in seconds since 1970 by its own clock."""
     wrong_revision: WrongRevision | None = None

@@ -7,14 +7,25 @@
 The requests carry no credentials, and the type of a file is read from its bytes, never from its
 server. The error for an address that is not public is the same as for a name that does not exist.
 
+A webhook is sent under the same rules, except that no redirect is followed and nothing is read of
+the answer but its status and when to come again.
+
     FetchError
     ├── FetchRefused   another try would fail too
     └── FetchFailed    another try may succeed
+        └── FetchTimedOut
 """
 
 import socket
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -33,6 +44,7 @@ from schema.common.process.tls import shared_ssl_context
 from schema.common.version import package_version
 from schema.specs.inputs import media_types
 from schema.specs.inputs.public_url import IpAddress, PublicUrl, is_public_ip
+from schema.specs.inputs.webhook_url import WebhookUrl
 
 _HTTPS_PORT: Final = 443
 _MAX_REDIRECTS: Final = 3
@@ -68,6 +80,10 @@ class FetchFailed(FetchError):
     """Another try may succeed."""
 
 
+class FetchTimedOut(FetchFailed):
+    """It took too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchedFile:
     """A complete file."""
@@ -75,6 +91,15 @@ class FetchedFile:
     content: bytes
     media_type: str
     """Read from its bytes, whatever its server called it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostAnswer:
+    """What is read of the answer to a webhook."""
+
+    status: int
+    retry_after: str
+    """The header of that name, as it was sent; empty if there is none."""
 
 
 class ResponseBody:
@@ -137,12 +162,7 @@ class Fetcher:
         """
         public_url = _parse_url(url)
         network = _PinnedNetworkBackend(self._resolve, self._dial)
-        pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self._ssl_context,
-            http2=False,
-            max_keepalive_connections=0,
-            network_backend=network,
-        )
+        pool = self._open_pool(network)
         try:
             with anyio.move_on_after(timeout.total_seconds()) as scope:
                 async with (
@@ -156,7 +176,61 @@ class Fetcher:
             # Without the text of the error, which would tell one machine from another.
             raise FetchFailed(f"{public_url} could not be read to the end.") from None
         if scope.cancelled_caught:
-            raise FetchFailed(f"{public_url} took longer than {format_duration(timeout)}.")
+            raise FetchTimedOut(f"{public_url} took longer than {format_duration(timeout)}.")
+
+    async def post(
+        self,
+        url: WebhookUrl,
+        content: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout: timedelta,
+    ) -> PostAnswer:
+        """Send a webhook, and read the head of the answer.
+
+        Args:
+            url: where it goes; an origin of the operator's may be at any address.
+            content: the body.
+            headers: of the request, besides those of every request.
+            timeout: for all of it.
+
+        Raises:
+            FetchRefused: the host is not on the public web.
+            FetchTimedOut: it took longer than `timeout`.
+            FetchFailed: there is no connection, or it broke.
+        """
+        network = (
+            _PinnedNetworkBackend(self._resolve, self._dial) if url.is_public else AnyIOBackend()
+        )
+        sent_headers = [
+            *_request_headers(),
+            *headers.items(),
+            ("content-length", str(len(content))),
+        ]
+        try:
+            with anyio.move_on_after(timeout.total_seconds()) as scope:
+                async with (
+                    aclosing(network)
+                    if isinstance(network, _PinnedNetworkBackend)
+                    else AsyncExitStack(),
+                    self._open_pool(network) as pool,
+                    pool.stream(
+                        "POST", url.text, headers=sent_headers, content=content
+                    ) as response,
+                ):
+                    return PostAnswer(response.status, _get_header(response, b"retry-after"))
+        except _CONNECTION_ERRORS:
+            raise FetchFailed(f"{url} takes no webhook.") from None
+        assert scope.cancelled_caught  # noqa: S101  # else there was an answer or an error
+        raise FetchTimedOut(f"{url} took longer than {format_duration(timeout)}.")
+
+    def _open_pool(self, network: httpcore2.AsyncNetworkBackend) -> httpcore2.AsyncConnectionPool:
+        return httpcore2.AsyncConnectionPool(
+            ssl_context=self._ssl_context,
+            http2=False,
+            max_keepalive_connections=0,
+            network_backend=network,
+        )
 
 
 @asynccontextmanager

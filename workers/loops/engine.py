@@ -6,6 +6,7 @@
                         poll                  groups of runs, compared with the Hub's listing
                         release               jobs that wait for other jobs
                         fire                  schedules
+                        send                  webhooks of jobs that have ended
 
 Each loop takes due rows under a lease, so any number of workers may run all of them.
 
@@ -33,6 +34,7 @@ from schema.jobs.monitoring.heartbeats import HEARTBEAT_INTERVAL
 from schema.jobs.retention.pruning import RetentionPeriods, prune_expired
 from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from workers.context import AutoResetEvent, Worker
+from workers.inputs.url_fetcher import Fetcher
 from workers.loops.claim_jobs import ClaimLoop
 from workers.loops.fire_schedules import fire_due_schedules
 from workers.loops.heartbeats import record_heartbeat
@@ -42,6 +44,7 @@ from workers.loops.queue_metrics import WorkerCollector
 from workers.loops.reconcile_runs import reconcile_runs
 from workers.loops.refresh_accounts import refresh_due_accounts
 from workers.loops.restored_subjects import reconcile_restored_subjects
+from workers.loops.send_webhooks import WebhookLoop
 
 _PRUNE_INTERVAL: Final = timedelta(minutes=10)
 _DEADLINE_INTERVAL: Final = timedelta(minutes=1)
@@ -72,7 +75,8 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
             clocks.start_soon(_run_heartbeats, worker, stop)
             clocks.start_soon(_run_restores, worker)
             clocks.start_soon(serve_metrics, worker.settings, WorkerCollector(worker))
-            _start_loops(worker, ClaimLoop(worker, steps), steps, stop)
+            webhook_loop = WebhookLoop(worker, steps, Fetcher())
+            _start_loops(worker, ClaimLoop(worker, steps), webhook_loop, steps, stop)
             await stop.wait()
             worker.stopping.set()
             clocks.cancel_scope.cancel()
@@ -80,6 +84,7 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
         worker.events.poll.set()
         worker.events.release.set()
         worker.events.fire.set()
+        worker.events.send.set()
         steps.cancel_scope.deadline = anyio.current_time() + _SHUTDOWN_GRACE.total_seconds()
     log.info("worker.stopped", worker=worker.name)
 
@@ -105,7 +110,11 @@ def wake_loop(worker: Worker, kind: str | None) -> None:
 
 
 def _start_loops(
-    worker: Worker, claim_loop: ClaimLoop, loops: TaskGroup, stop: anyio.Event
+    worker: Worker,
+    claim_loop: ClaimLoop,
+    webhook_loop: WebhookLoop,
+    loops: TaskGroup,
+    stop: anyio.Event,
 ) -> None:
     events = worker.events
     for name, event, step in (
@@ -114,6 +123,7 @@ def _start_loops(
         ("poll", events.poll, partial(poll_runs, worker)),
         ("release", events.release, partial(_release_dependents, worker)),
         ("fire", events.fire, partial(fire_due_schedules, worker)),
+        ("send", events.send, webhook_loop.send_due_webhooks),
     ):
         loops.start_soon(_run_loop, name, event, step, stop)
 
@@ -149,6 +159,7 @@ async def _sweep_once(worker: Worker) -> timedelta | None:
         (due.groups, worker.events.poll),
         (due.dependents, worker.events.release),
         (due.schedules, worker.events.fire),
+        (due.webhooks, worker.events.send),
     ):
         if is_due:
             event.set()

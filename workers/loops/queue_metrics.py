@@ -19,7 +19,10 @@ from typing_extensions import override
 from schema.common.errors import Unavailable
 from schema.jobs.monitoring import queue_statistics
 from schema.jobs.monitoring.queue_statistics import QueueStatistics
+from schema.workspaces import webhook_queue
+from schema.workspaces.webhook_queue import WebhookStatistics
 from workers.context import Worker
+from workers.loops.send_webhooks import WEBHOOK_OUTCOMES
 
 STATISTICS_INTERVAL: Final = timedelta(seconds=5)
 _UNOWNED_INTERVAL: Final = timedelta(minutes=1)
@@ -36,6 +39,7 @@ class WorkerCollector(Collector):
         self._worker = worker
         self._metrics = worker.metrics
         self._statistics: QueueStatistics | None = None
+        self._webhooks: WebhookStatistics | None = None
         self._unowned: int | None = None
         self._read_at = self._counted_at = -_UNOWNED_INTERVAL.total_seconds()
         self._lock = anyio.Lock()
@@ -56,11 +60,12 @@ class WorkerCollector(Collector):
         try:
             async with self._worker.database.transaction() as tx:
                 self._statistics = await queue_statistics.read_queue_statistics(tx)
+                self._webhooks = await webhook_queue.read_webhook_statistics(tx)
                 if now - self._counted_at >= _UNOWNED_INTERVAL.total_seconds():
                     self._unowned = await queue_statistics.count_unowned(tx)
                     self._counted_at = now
         except Unavailable as error:
-            self._statistics = self._unowned = None
+            self._statistics = self._unowned = self._webhooks = None
             self._counted_at = -_UNOWNED_INTERVAL.total_seconds()
             log.warning("metrics.unread", error=str(error))
 
@@ -75,6 +80,17 @@ class WorkerCollector(Collector):
         yield database
         if self._statistics is not None:
             yield from self._collect_queues(self._statistics)
+        if self._webhooks is not None:
+            yield _gauge(
+                "holdfast_webhooks_pending",
+                "Ends of jobs that a webhook has not taken yet.",
+                self._webhooks.pending,
+            )
+            yield _gauge(
+                "holdfast_webhook_oldest_wait_seconds",
+                "How long the oldest of them has waited since the end of its job.",
+                self._webhooks.oldest_seconds,
+            )
         if self._unowned is not None:
             yield _gauge(
                 "holdfast_unowned_rows",
@@ -102,7 +118,14 @@ class WorkerCollector(Collector):
             slots.add_metric([kind], executor.slots)
             in_use.add_metric([kind], activity.held_slots[kind].total())
             lapses.add_metric([kind], activity.lapses[kind])
-        yield from (slots, in_use, lapses)
+        attempts = CounterMetricFamily(
+            "holdfast_webhook_attempts",
+            "Attempts of this worker to deliver a webhook, by what became of them.",
+            labels=["outcome"],
+        )
+        for outcome in WEBHOOK_OUTCOMES:
+            attempts.add_metric([outcome], activity.webhooks[outcome])
+        yield from (slots, in_use, lapses, attempts)
         yield _gauge(
             "holdfast_worker_last_sweep_timestamp_seconds",
             "When this worker last looked through all queues, or began, in seconds since 1970.",
