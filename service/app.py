@@ -352,6 +352,7 @@ async def _open_app(
             price_cache=PriceCache(hub, tenant_database),
             space_catalog=SpaceCatalog(hub_accounts, tenant_database, settings.spaces_url),
             monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
+            webhook_origins=settings.webhook_origins,
             tracer=tracer,
         )
         yield _OpenedApp(app, sign_in, rate_limiter)

@@ -21,6 +21,8 @@ from schema.jobs import lifecycle
 from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.lifecycle import Submission, SubmittedJob
 from schema.jobs.tables import FINAL_STATES, JobState
+from schema.workspaces import webhooks
+from schema.workspaces.webhooks import NewTarget
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
 from service.jobs import operations
@@ -70,6 +72,8 @@ class LaunchRequest:
     """What the caller should know about it."""
     attachment: JobAttachment | None = None
     """What is stored beside the request, in its transaction."""
+    webhook: NewTarget | None = None
+    """Where its end is announced; None: where its workspace says, if it says so."""
 
     @property
     def short_notes(self) -> list[str]:
@@ -118,7 +122,7 @@ async def _launch_job(
     app: App, caller: Caller, request: LaunchRequest, job_id: UUID
 ) -> LaunchedView:
     """Queue a job, and show it; a second call with the same id finds the first one's job."""
-    job = await _submit_job(app, caller, request, job_id)
+    job, webhook_secret = await _submit_job(app, caller, request, job_id)
     hit_failpoint("submit.committed")
     try:
         # The token was looked at by the submission: a job that exists is shown whatever it is now.
@@ -135,13 +139,18 @@ async def _launch_job(
         if earlier is None
         else common_ids.format_handle(HandleKind.JOB, earlier),
         notes=request.short_notes,
+        webhook_secret=webhook_secret and webhook_secret.reveal(),
     )
 
 
 async def _submit_job(
     app: App, caller: Caller, request: LaunchRequest, job_id: UUID
-) -> SubmittedJob:
-    """Commit a job, in one statement if nothing is stored beside it."""
+) -> tuple[SubmittedJob, Secret | None]:
+    """Commit a job, in one statement if nothing is stored beside it.
+
+    Returns:
+        The job, and the secret of its webhook if that was made for it.
+    """
     submission: Submission = {
         "job_id": job_id,
         "subject_id": caller.subject_id,
@@ -172,10 +181,11 @@ async def _submit_job(
         app.wake_worker(common_ids.format_handle(HandleKind.JOB, job_id), request.kind)
         hit_failpoint("submit.rung")
 
-    if not request.secrets and request.attachment is None:
+    if not request.secrets and request.attachment is None and request.webhook is None:
         job = await lifecycle.commit_job(app.database, caller.subject_id, wake_worker, **submission)
         if job is not None:
-            return job
+            return job, None
+    webhook_secret = None
     async with app.transaction(caller) as tx:
         job = await lifecycle.submit_job(tx, **submission)
         await sealed_secrets.save_job_secrets(
@@ -183,9 +193,20 @@ async def _submit_job(
         )
         if request.attachment is not None:
             await request.attachment.store(tx, caller, job.id)
+        if request.webhook is not None and job.id == job_id:  # else its key has found another one
+            webhook_secret = await _set_webhook(tx, app, caller, job_id, request.webhook)
         hit_failpoint("submit.written")
     wake_worker()
-    return job
+    return job, webhook_secret
+
+
+async def _set_webhook(
+    tx: Transaction, app: App, caller: Caller, job_id: UUID, webhook: NewTarget
+) -> Secret | None:
+    """Announce the end of a job at a URL, and return the secret if the URL is new."""
+    target_id = await webhooks.name_target(tx, app.vault, caller.subject_id, webhook)
+    await webhooks.set_job_target(tx, job_id, caller.subject_id, target_id)
+    return webhook.secret if target_id == webhook.target_id else None
 
 
 async def find_parents(

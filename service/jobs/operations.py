@@ -4,6 +4,7 @@ Every function takes the caller, so that none can forget whose jobs it is about.
 subject is not found, in the same words as a job that does not exist.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -17,6 +18,7 @@ from schema.common.ids import HandleKind
 from schema.common.name_matching import did_you_mean
 from schema.common.text import short_repr
 from schema.db.database import Transaction
+from schema.jobs import changes as job_changes
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobFilter, JobStatus
@@ -56,7 +58,9 @@ _MIN_ERROR_BYTES: Final = 120
 
 async def read_job_view(tx: Transaction, app: App, caller: Caller, handle: str) -> JobView:
     """Show one job, with the end of its log if that says why it failed."""
-    [view] = await build_job_views(tx, app, [await find_job(tx, caller, handle)])
+    status = await find_job(tx, caller, handle)
+    [view] = await build_job_views(tx, app, [status])
+    await mark_seen(tx, caller, [status])
     return view
 
 
@@ -65,7 +69,40 @@ async def read_job_views(
 ) -> JobsView:
     """Show one job whole, or several in brief; a wrong handle becomes an error of its own."""
     statuses, errors = await find_jobs(tx, caller, job_handles)
-    return JobsView(jobs=await show_jobs(tx, app, list(statuses.values())), errors=errors)
+    jobs = await show_jobs(tx, app, list(statuses.values()))
+    await mark_seen(tx, caller, statuses.values())
+    return JobsView(jobs=jobs, errors=errors)
+
+
+async def mark_seen(tx: Transaction, caller: Caller, statuses: Iterable[JobStatus]) -> None:
+    """Record that the ends of these jobs are shown; writes once for each job, or nothing."""
+    unseen = [status.id for status in statuses if status.unseen]
+    await job_changes.mark_seen(tx, caller.subject_id, unseen)
+
+
+async def acknowledge_page(tx: Transaction, caller: Caller, cursor: str | None) -> None:
+    """Record that the page of unseen jobs before this cursor has been seen.
+
+    Raises:
+        Invalid: no list of unseen jobs has made it.
+    """
+    if cursor is None:
+        return
+    try:
+        page = UUID(hex=cursor)
+    except ValueError:
+        raise Invalid(
+            "cursor: with unseen=true, it is the next_cursor of an answer to unseen=true."
+        ) from None
+    await job_changes.acknowledge_page(tx, caller.subject_id, page)
+
+
+async def stamp_page(tx: Transaction, caller: Caller, statuses: Sequence[JobStatus]) -> str | None:
+    """Return the cursor that acknowledges a page of unseen jobs; None for an empty page."""
+    if not statuses:
+        return None
+    ids = [status.id for status in statuses]
+    return (await job_changes.stamp_page(tx, caller.subject_id, ids)).hex
 
 
 async def cancel_job(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
@@ -111,7 +148,9 @@ async def read_result(
         result = await batches.add_item_counts(tx, status, result)
     job_files = await files.list_job_files(tx, caller.subject_id, status.id)
     stored = StoredResult(status, result, job_files, log_ends.get(status.id), items)
-    return await results.collect_result(tx, stored, query, app.download_links)
+    collected = await results.collect_result(tx, stored, query, app.download_links)
+    await mark_seen(tx, caller, [status])
+    return collected
 
 
 def expect_finished(status: JobStatus) -> None:

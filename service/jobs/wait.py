@@ -19,7 +19,7 @@ import anyio
 from schema.accounts.tables import Hold
 from schema.common import ids as common_ids
 from schema.common.durations import format_duration
-from schema.common.errors import Invalid
+from schema.common.errors import Invalid, Unavailable
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.jobs import changes as job_changes
@@ -63,6 +63,8 @@ class WaitCondition:
     until: Until
     seen_versions: Mapping[str, int]
     timeout: timedelta
+    marks_seen: bool = True
+    """Whether the call names the jobs by their handles, and so has seen the ends that it shows."""
 
 
 def parse_seen_versions(
@@ -234,6 +236,8 @@ async def wait_for_jobs(
                     snapshot = await reader.read_again()
                     changes.set_seen(snapshot.open_versions())
                 report_due = pause_scope.cancelled_caught or snapshot.summaries != earlier.summaries
+    if condition.marks_seen:
+        await _mark_seen(app, caller, snapshot)
     return _build_view(snapshot, condition)
 
 
@@ -242,7 +246,10 @@ async def check_jobs(
 ) -> WaitView:
     """Answer at once, with what a wait answers whose time is up."""
     reader = _JobReader(app, caller, job_handles, condition.seen_versions)
-    return _build_view(await reader.read_first(), condition)
+    snapshot = await reader.read_first()
+    if condition.marks_seen:
+        await _mark_seen(app, caller, snapshot)
+    return _build_view(snapshot, condition)
 
 
 def build_final_view(job: JobView) -> WaitView:
@@ -255,6 +262,15 @@ def build_final_view(job: JobView) -> WaitView:
         timed_out=False,
         next_step=job.next_step,
     )
+
+
+async def _mark_seen(app: App, caller: Caller, snapshot: _Snapshot) -> None:
+    """Record that the ends in an answer are shown; without a database they stay unseen."""
+    if not any(status.unseen for status in snapshot.statuses.values()):
+        return
+    with suppress(Unavailable):
+        async with app.database.as_subject(caller.subject_id) as (tx, _):
+            await operations.mark_seen(tx, caller, snapshot.statuses.values())
 
 
 def _parse_job_ids(job_handles: list[str]) -> set[UUID]:

@@ -4,7 +4,7 @@ Tools get both from resolvers, not from arguments: a model cannot fill in such a
 cannot get it wrong, or lie in it.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,6 +49,8 @@ class App:
     """The name of the private bucket for outputs, in the namespace that runs the job."""
     monthly_budget_micro_usd: int | None
     """What the jobs of a subject may cost in a month, if they have no budget of their own."""
+    webhook_origins: Collection[str] = ()
+    """Origins that webhooks may go to besides the public web."""
     tracer: Tracer | None = None
     """Makes spans, if there is a collector."""
 

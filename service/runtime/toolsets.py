@@ -46,7 +46,7 @@ TOOLS_BY_TOOLSET: Final[Mapping[Toolset, frozenset[str]]] = {
     Toolset.WORKSPACES: frozenset(
         {
             *("create_workspace", "workspace_status", "list_workspaces"),
-            *("update_workspace", "archive_workspace"),
+            *("update_workspace", "archive_workspace", "rotate_webhook_secret"),
         }
     ),
     Toolset.ACCOUNT: frozenset({"whoami"}),

@@ -7,7 +7,7 @@ from typing import Final
 from schema.common.money import format_usd, to_micro_usd
 from schema.common.text import shorten
 from schema.jobs.tables import JobState
-from service.views.jobs import JobView, ProgressView
+from service.views.jobs import JobView, ProgressView, WebhookView
 from service.views.money import CostView
 from service.views.text import end_sentence, fit_text
 
@@ -63,6 +63,8 @@ def _describe_run(job: JobView) -> Iterator[str]:
     yield _list_facts(times)
     if job.url is not None:
         yield f"Page: {job.url}"
+    if job.webhook is not None:
+        yield _describe_webhook(job.webhook)
     if job.exposed_urls:
         yield f"While it runs, with your token as bearer: {' '.join(job.exposed_urls)}"
     if job.ssh_url is not None:
@@ -78,6 +80,18 @@ def describe_cost(cost: CostView) -> str:
         return f"Cost: {ceiling} at most."
     so_far = format_usd(to_micro_usd(cost.so_far_usd))
     return f"Cost: {so_far}{', final' if cost.final else ' so far'}; {ceiling} at most."
+
+
+def _describe_webhook(webhook: WebhookView) -> str:
+    facts = {
+        "attempts": webhook.attempts or None,
+        "last_status": webhook.last_status,
+        "last_error": webhook.last_error,
+        "next attempt": _format_second(webhook.next_attempt_at),
+        "delivered": _format_second(webhook.delivered_at),
+    }
+    known = _list_facts(facts)
+    return f"Webhook at {webhook.host}: {webhook.state}{f', {known}' if known else ''}."
 
 
 def _describe_progress(progress: ProgressView) -> str:

@@ -16,7 +16,7 @@ from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.common.money import format_usd, to_micro_usd
 from schema.common.text import shorten
-from schema.jobs.queries import JobStatus, UpstreamState
+from schema.jobs.queries import JobStatus, UpstreamState, WebhookStatus
 from schema.jobs.tables import JobState, Reason
 from service.views import job_summary, job_warnings
 from service.views.answers import shorten_json
@@ -67,6 +67,26 @@ class ProgressView(View):
             message=_fit_words(progress.get("message")),
             partial=partial and fit_text(partial, _MAX_PARTIAL_BYTES, keeps_end=True),
         )
+
+
+class WebhookView(View):
+    """Where the end of a job is announced, and how far that is."""
+
+    host: str
+    state: str
+    """`waiting` for the end, `pending`, `delivered`, `expired`, or `disabled` by its receiver."""
+    attempts: int
+    last_status: int | None
+    """The HTTP status of the last answer."""
+    last_error: str | None
+    """Why the last attempt failed."""
+    delivered_at: datetime | None
+    next_attempt_at: datetime | None
+
+    @classmethod
+    def from_stored(cls, webhook: WebhookStatus) -> Self:
+        """Show a delivery."""
+        return cls(**webhook.model_dump())
 
 
 class JobEntry(EntryView):
@@ -171,6 +191,8 @@ class JobView(JobEntry):
     exposed_urls: Detail[list[str]]
     """While it runs, with your token as bearer."""
     ssh_url: Detail[str | None]
+    webhook: Detail[WebhookView | None]
+    """None: its end is announced nowhere."""
 
     @classmethod
     def from_status(
@@ -208,6 +230,7 @@ class JobView(JobEntry):
             if addresses
             else [],
             ssh_url=_fit_words(addresses["ssh"]) if addresses else None,
+            webhook=status.webhook and WebhookView.from_stored(status.webhook),
         )
 
 
@@ -219,6 +242,8 @@ class LaunchedView(JobView):
     """A job of the same request, launched minutes ago without an idempotency_key."""
     notes: Detail[list[str]]
     """What came from its workspace, and what to know before relying on it."""
+    webhook_secret: Detail[str | None] = None
+    """What signs its webhook, if the URL is new. It is shown this once."""
 
 
 class HandleError(View):

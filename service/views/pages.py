@@ -64,3 +64,12 @@ def describe_page(count: int, noun: str, next_cursor: str | None) -> str:
     """Write how many entries a page has, and how to read on."""
     following = f' There are older ones: cursor="{next_cursor}".' if next_cursor else ""
     return f"{format_count(count, noun)}, the newest first.{following}"
+
+
+def describe_unseen_page(count: int, cursor: str | None, *, has_more: bool) -> str:
+    """Write how many jobs a page of unseen ones has, and how to mark them as seen."""
+    more = "There are more. " if has_more else ""
+    return (
+        f"{format_count(count, 'job')} ended unseen, the newest first. {more}The next call marks "
+        f'these as seen: list_jobs(unseen=true, cursor="{cursor}").'
+    )

@@ -1,7 +1,9 @@
 """Views of workspaces."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from typing_extensions import override
 
@@ -42,6 +44,18 @@ class DefaultsView(View):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ShownWebhook:
+    """What is shown of the webhook of a workspace."""
+
+    host: str | None = None
+    secret: str | None = None
+    """Only in the answer to the call that made it."""
+
+
+NO_WEBHOOK: Final = ShownWebhook()
+
+
 class WorkspaceView(View):
     """A named group of jobs."""
 
@@ -60,9 +74,15 @@ class WorkspaceView(View):
     spent_usd: Detail[float]
     left_usd: Detail[float | None]
     """What new jobs may cost at most."""
+    webhook_host: Detail[str | None]
+    """Where the ends of its jobs are announced."""
+    webhook_secret: Detail[str | None] = None
+    """What signs them, if the URL is new. It is shown this once."""
 
     @classmethod
-    def from_workspace(cls, workspace: Workspace, **extra_fields: Any) -> Self:
+    def from_workspace(
+        cls, workspace: Workspace, webhook: ShownWebhook, **extra_fields: Any
+    ) -> Self:
         """Show a workspace."""
         return cls(
             workspace_id=ids.format_handle(HandleKind.WORKSPACE, workspace.id),
@@ -74,6 +94,8 @@ class WorkspaceView(View):
             ),
             confirm_above_usd=usd_if_known(workspace.confirm_above_micro_usd),
             **_budget_fields(workspace),
+            webhook_host=webhook.host,
+            webhook_secret=webhook.secret,
             **extra_fields,
         )
 
@@ -83,9 +105,16 @@ class WorkspaceView(View):
         values["timeout"] = self.defaults.timeout
         defaults = [f"{name} {value}" for name, value in values.items() if value is not None]
         defaults += [f"label {name}={text}" for name, text in self.defaults.labels.items()]
-        return (
+        sentence = (
             f"Launches into it take {', '.join(defaults)}." if defaults else "It has no defaults."
         )
+        return " ".join([sentence, *self._describe_webhook()])
+
+    def _describe_webhook(self) -> Iterator[str]:
+        if self.webhook_host is not None:
+            yield f"The ends of its jobs go to {self.webhook_host}."
+        if self.webhook_secret is not None:
+            yield f"They are signed with {self.webhook_secret}, which is not shown again."
 
     def describe_limits(self) -> str:
         """Write what its jobs have cost, and may cost."""
@@ -96,6 +125,13 @@ class WorkspaceView(View):
             else f"The person is asked before a launch above {_format(confirmation)}."
         )
         return f"{_describe_money(self)} {question}"
+
+
+class WebhookSecretView(View):
+    """The answer to rotate_webhook_secret."""
+
+    webhook_secret: str
+    """What signs from now on; it cannot be read again."""
 
 
 class CreatedWorkspaceView(WorkspaceView):
@@ -278,10 +314,13 @@ class WorkspaceStatusView(WorkspaceView):
     latest_jobs: list[JobLineView]
 
     @classmethod
-    def from_totals(cls, workspace: WorkspaceStatus, latest: list[JobStatus]) -> Self:
+    def from_totals(
+        cls, workspace: WorkspaceStatus, webhook: ShownWebhook, latest: list[JobStatus]
+    ) -> Self:
         """Show a workspace with the totals of its jobs, and the newest of them."""
         return cls.from_workspace(
             workspace,
+            webhook,
             jobs=workspace.jobs,
             open_jobs=workspace.open_jobs,
             states=workspace.states,

@@ -17,6 +17,7 @@ from tests.mutants.guards.tenant_isolation import TENANT_ISOLATION_GUARDS
 from tests.mutants.guards.tokens import TOKEN_GUARDS
 from tests.mutants.guards.transitions import TRANSITION_GUARDS
 from tests.mutants.guards.web import WEB_GUARDS
+from tests.mutants.guards.webhooks import WEBHOOK_GUARDS
 from tests.mutants.guards.workers import WORKER_GUARDS
 from tests.mutants.guards.workspaces import WORKSPACE_GUARDS
 from tests.mutants.restore_guards import RESTORE_GUARDS
@@ -32,6 +33,7 @@ ALL_GUARDS: Final = (
     *RATE_LIMIT_GUARDS,
     *TOKEN_GUARDS,
     *CONNECTION_GUARDS,
+    *WEBHOOK_GUARDS,
     *AUDIT_GUARDS,
     *MIGRATION_GUARDS,
     *TENANT_ISOLATION_GUARDS,

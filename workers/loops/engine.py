@@ -28,13 +28,13 @@ from anyio.abc import TaskGroup
 
 from schema.common.errors import Unavailable
 from schema.db.revisions import WrongRevision
+from schema.hub.url_fetcher import Fetcher
 from schema.jobs import deadlines, work_queues
 from schema.jobs import dependencies as job_dependencies
 from schema.jobs.monitoring.heartbeats import HEARTBEAT_INTERVAL
 from schema.jobs.retention.pruning import RetentionPeriods, prune_expired
 from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from workers.context import AutoResetEvent, Worker
-from workers.inputs.url_fetcher import Fetcher
 from workers.loops.claim_jobs import ClaimLoop
 from workers.loops.fire_schedules import fire_due_schedules
 from workers.loops.heartbeats import record_heartbeat

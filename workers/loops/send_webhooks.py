@@ -24,18 +24,18 @@ from anyio.abc import TaskGroup
 from schema.accounts.vault import Unsealable
 from schema.common import ids
 from schema.common.errors import Unavailable
-from schema.specs.inputs.webhook_url import WebhookUrl
-from schema.workspaces import webhook_queue, webhooks
-from schema.workspaces.tables import DeliveryError
-from schema.workspaces.webhook_queue import DeliveryAttempt, RetryRules, TargetLease
-from workers.context import Worker
-from workers.inputs.url_fetcher import (
+from schema.hub.url_fetcher import (
     Fetcher,
     FetchFailed,
     FetchRefused,
     FetchTimedOut,
     PostAnswer,
 )
+from schema.specs.inputs.webhook_url import WebhookUrl
+from schema.workspaces import webhook_queue, webhooks
+from schema.workspaces.tables import DeliveryError
+from schema.workspaces.webhook_queue import DeliveryAttempt, RetryRules, TargetLease
+from workers.context import Worker
 from workers.loops.webhook_messages import message_id, parse_pause, sign_message, write_body
 
 _SLOTS: Final = 32

@@ -3,6 +3,113 @@
 -- lost, and none is announced that was not committed. A worker sends afterwards.
 
 
+-- Tables ------------------------------------------------------------------------------------------
+
+-- A URL at which a subject wants to hear of the ends of jobs. The URL itself may give access to
+-- something, so it is sealed with the secret; its digest finds the same one again.
+CREATE TABLE webhook_target (
+    id           uuid        NOT NULL,
+    subject_id   text        NOT NULL,
+    url_sha      bytea       NOT NULL,
+    host         text        NOT NULL,
+    failures     integer     NOT NULL DEFAULT 0,  -- in a row
+    due_at       timestamptz NOT NULL DEFAULT '-infinity',  -- it rests until then, after a failure
+    leased_until timestamptz,  -- one worker at a time sends to it
+    disabled_at  timestamptz,  -- it has answered that it is gone
+    used_at      timestamptz NOT NULL DEFAULT now(),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pk_webhook_target PRIMARY KEY (id),
+    CONSTRAINT fk_webhook_target_subject_id_subject
+        FOREIGN KEY (subject_id) REFERENCES subject (id),
+    CONSTRAINT uq_webhook_target_subject_id_url_sha UNIQUE (subject_id, url_sha),
+    -- The target of foreign keys that name a target together with its owner.
+    CONSTRAINT uq_webhook_target_id_subject_id UNIQUE (id, subject_id),
+    CONSTRAINT ck_webhook_target_failures_counted CHECK (failures >= 0)
+);
+
+CREATE INDEX ix_webhook_target_used_at ON webhook_target (used_at);
+CREATE INDEX ix_webhook_target_leased ON webhook_target (leased_until)
+    WHERE leased_until IS NOT NULL;
+
+-- The sealed URL of a target and a secret that signs what is sent there. After a rotation the earlier
+-- secret signs as well until it expires; one of a target does not expire.
+CREATE TABLE webhook_secret (
+    id         uuid        NOT NULL,
+    target_id  uuid        NOT NULL,
+    subject_id text        NOT NULL,
+    sealed     bytea       NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    CONSTRAINT pk_webhook_secret PRIMARY KEY (id),
+    CONSTRAINT fk_webhook_secret_target_id_subject_id_webhook_target
+        FOREIGN KEY (target_id, subject_id)
+        REFERENCES webhook_target (id, subject_id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_webhook_secret_target_id ON webhook_secret (target_id);
+CREATE UNIQUE INDEX one_current_secret ON webhook_secret (target_id) WHERE expires_at IS NULL;
+
+-- Where the ends of jobs are announced that are launched into a workspace.
+ALTER TABLE workspace
+    ADD COLUMN webhook_target_id uuid,
+    ADD CONSTRAINT fk_workspace_webhook_target_id_subject_id_webhook_target
+        FOREIGN KEY (webhook_target_id, subject_id) REFERENCES webhook_target (id, subject_id);
+
+CREATE INDEX ix_workspace_webhook_target_id ON workspace (webhook_target_id);
+
+-- A job whose end goes to a webhook, from its launch on; a trigger makes it pending when the job ends
+-- (below). So no end is lost, whoever ends the job.
+CREATE TABLE webhook_delivery (
+    job_id          uuid    NOT NULL,
+    subject_id      text    NOT NULL,
+    target_id       uuid    NOT NULL,
+    state           text    NOT NULL DEFAULT 'waiting',
+    attempts        integer NOT NULL DEFAULT 0,
+    ended_at        timestamptz,
+    due_at          timestamptz,
+    last_attempt_at timestamptz,
+    last_status     integer,
+    last_error      text,
+    delivered_at    timestamptz,
+    CONSTRAINT pk_webhook_delivery PRIMARY KEY (job_id),
+    CONSTRAINT fk_webhook_delivery_job_id_job
+        FOREIGN KEY (job_id) REFERENCES job (id) ON DELETE CASCADE,
+    CONSTRAINT fk_webhook_delivery_target_id_subject_id_webhook_target
+        FOREIGN KEY (target_id, subject_id) REFERENCES webhook_target (id, subject_id),
+    CONSTRAINT ck_webhook_delivery_state_known CHECK (state IN (
+        'waiting', 'pending', 'delivered', 'expired', 'disabled')),
+    CONSTRAINT ck_webhook_delivery_last_error_known CHECK (last_error IN (
+        'unreachable', 'timed_out', 'refused', 'status', 'unsealable')),
+    CONSTRAINT ck_webhook_delivery_ended_unless_waiting CHECK (
+        (state = 'waiting') = (ended_at IS NULL)),
+    CONSTRAINT ck_webhook_delivery_due_iff_pending CHECK (
+        (state = 'pending') = (due_at IS NOT NULL)),
+    CONSTRAINT ck_webhook_delivery_delivered_at_a_time CHECK (
+        (state = 'delivered') = (delivered_at IS NOT NULL)),
+    CONSTRAINT ck_webhook_delivery_attempts_counted CHECK (attempts >= 0)
+);
+
+CREATE INDEX ix_webhook_delivery_target_id ON webhook_delivery (target_id, subject_id);
+CREATE INDEX ix_webhook_delivery_due ON webhook_delivery (target_id, due_at)
+    WHERE due_at IS NOT NULL;
+
+-- A job that has ended, and whose end no call has shown yet: the inbox of its subject. `page` is the
+-- page of a list that has shown it and was not acknowledged.
+CREATE TABLE unseen_job (
+    job_id     uuid NOT NULL,
+    subject_id text NOT NULL,
+    page       uuid,
+    CONSTRAINT pk_unseen_job PRIMARY KEY (job_id),
+    CONSTRAINT fk_unseen_job_job_id_job
+        FOREIGN KEY (job_id) REFERENCES job (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_unseen_job_list ON unseen_job (subject_id, job_id);
+CREATE INDEX ix_unseen_job_page ON unseen_job (page) WHERE page IS NOT NULL;
+
+
+-- Triggers ----------------------------------------------------------------------------------------
+
 -- The webhook of a job, chosen when the job is made: that of the job it repeats, or of its workspace. A
 -- launch that names another one replaces it in the same transaction. The function runs with the rights
 -- of the role that makes the job, under row-level security.

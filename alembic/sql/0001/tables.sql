@@ -130,53 +130,6 @@ CREATE INDEX ix_audit_entry_handle ON audit_entry (handle) WHERE handle IS NOT N
 CREATE INDEX ix_audit_entry_at ON audit_entry (at);
 
 
--- Webhooks ----------------------------------------------------------------------------------------
-
--- A URL at which a subject wants to hear of the ends of jobs. The URL itself may give access to
--- something, so it is sealed with the secret; its digest finds the same one again.
-CREATE TABLE webhook_target (
-    id           uuid        NOT NULL,
-    subject_id   text        NOT NULL,
-    url_sha      bytea       NOT NULL,
-    host         text        NOT NULL,
-    failures     integer     NOT NULL DEFAULT 0,  -- in a row
-    due_at       timestamptz NOT NULL DEFAULT '-infinity',  -- it rests until then, after a failure
-    leased_until timestamptz,  -- one worker at a time sends to it
-    disabled_at  timestamptz,  -- it has answered that it is gone
-    used_at      timestamptz NOT NULL DEFAULT now(),
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT pk_webhook_target PRIMARY KEY (id),
-    CONSTRAINT fk_webhook_target_subject_id_subject
-        FOREIGN KEY (subject_id) REFERENCES subject (id),
-    CONSTRAINT uq_webhook_target_subject_id_url_sha UNIQUE (subject_id, url_sha),
-    -- The target of foreign keys that name a target together with its owner.
-    CONSTRAINT uq_webhook_target_id_subject_id UNIQUE (id, subject_id),
-    CONSTRAINT ck_webhook_target_failures_counted CHECK (failures >= 0)
-);
-
-CREATE INDEX ix_webhook_target_used_at ON webhook_target (used_at);
-CREATE INDEX ix_webhook_target_leased ON webhook_target (leased_until)
-    WHERE leased_until IS NOT NULL;
-
--- The sealed URL of a target and a secret that signs what is sent there. After a rotation the earlier
--- secret signs as well until it expires; one of a target does not expire.
-CREATE TABLE webhook_secret (
-    id         uuid        NOT NULL,
-    target_id  uuid        NOT NULL,
-    subject_id text        NOT NULL,
-    sealed     bytea       NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    expires_at timestamptz,
-    CONSTRAINT pk_webhook_secret PRIMARY KEY (id),
-    CONSTRAINT fk_webhook_secret_target_id_subject_id_webhook_target
-        FOREIGN KEY (target_id, subject_id)
-        REFERENCES webhook_target (id, subject_id) ON DELETE CASCADE
-);
-
-CREATE INDEX ix_webhook_secret_target_id ON webhook_secret (target_id);
-CREATE UNIQUE INDEX one_current_secret ON webhook_secret (target_id) WHERE expires_at IS NULL;
-
-
 -- Workspaces --------------------------------------------------------------------------------------
 
 -- A named group of a subject's jobs, with a budget and defaults for the launches into it.
@@ -191,11 +144,8 @@ CREATE TABLE workspace (
     defaults                jsonb       NOT NULL DEFAULT '{}',
     confirm_above_micro_usd bigint,
     archived_at             timestamptz,
-    webhook_target_id       uuid,
     CONSTRAINT pk_workspace PRIMARY KEY (id),
     CONSTRAINT fk_workspace_subject_id_subject FOREIGN KEY (subject_id) REFERENCES subject (id),
-    CONSTRAINT fk_workspace_webhook_target_id_subject_id_webhook_target
-        FOREIGN KEY (webhook_target_id, subject_id) REFERENCES webhook_target (id, subject_id),
     CONSTRAINT uq_workspace_subject_id_name UNIQUE (subject_id, name),
     -- The target of foreign keys that name a workspace together with its owner.
     CONSTRAINT uq_workspace_id_subject_id UNIQUE (id, subject_id),
@@ -205,8 +155,6 @@ CREATE TABLE workspace (
     CONSTRAINT ck_workspace_spent_counted CHECK (spent_micro_usd >= 0),
     CONSTRAINT ck_workspace_confirm_above_positive CHECK (confirm_above_micro_usd >= 0)
 );
-
-CREATE INDEX ix_workspace_webhook_target_id ON workspace (webhook_target_id);
 
 
 -- Jobs --------------------------------------------------------------------------------------------
@@ -367,56 +315,6 @@ CREATE TABLE job_dependency (
 CREATE INDEX ix_job_dependency_parent ON job_dependency (parent_id) WHERE state = 'waiting';
 CREATE INDEX ix_job_dependency_untold ON job_dependency (job_id)
     WHERE state <> 'waiting' AND NOT told;
-
--- A job whose end goes to a webhook, from its launch on; a trigger makes it pending when the job ends
--- (ends.sql). So no end is lost, whoever ends the job.
-CREATE TABLE webhook_delivery (
-    job_id          uuid    NOT NULL,
-    subject_id      text    NOT NULL,
-    target_id       uuid    NOT NULL,
-    state           text    NOT NULL DEFAULT 'waiting',
-    attempts        integer NOT NULL DEFAULT 0,
-    ended_at        timestamptz,
-    due_at          timestamptz,
-    last_attempt_at timestamptz,
-    last_status     integer,
-    last_error      text,
-    delivered_at    timestamptz,
-    CONSTRAINT pk_webhook_delivery PRIMARY KEY (job_id),
-    CONSTRAINT fk_webhook_delivery_job_id_job
-        FOREIGN KEY (job_id) REFERENCES job (id) ON DELETE CASCADE,
-    CONSTRAINT fk_webhook_delivery_target_id_subject_id_webhook_target
-        FOREIGN KEY (target_id, subject_id) REFERENCES webhook_target (id, subject_id),
-    CONSTRAINT ck_webhook_delivery_state_known CHECK (state IN (
-        'waiting', 'pending', 'delivered', 'expired', 'disabled')),
-    CONSTRAINT ck_webhook_delivery_last_error_known CHECK (last_error IN (
-        'unreachable', 'timed_out', 'refused', 'status', 'unsealable')),
-    CONSTRAINT ck_webhook_delivery_ended_unless_waiting CHECK (
-        (state = 'waiting') = (ended_at IS NULL)),
-    CONSTRAINT ck_webhook_delivery_due_iff_pending CHECK (
-        (state = 'pending') = (due_at IS NOT NULL)),
-    CONSTRAINT ck_webhook_delivery_delivered_at_a_time CHECK (
-        (state = 'delivered') = (delivered_at IS NOT NULL)),
-    CONSTRAINT ck_webhook_delivery_attempts_counted CHECK (attempts >= 0)
-);
-
-CREATE INDEX ix_webhook_delivery_target_id ON webhook_delivery (target_id, subject_id);
-CREATE INDEX ix_webhook_delivery_due ON webhook_delivery (target_id, due_at)
-    WHERE due_at IS NOT NULL;
-
--- A job that has ended, and whose end no call has shown yet: the inbox of its subject. `page` is the
--- page of a list that has shown it and was not acknowledged.
-CREATE TABLE unseen_job (
-    job_id     uuid NOT NULL,
-    subject_id text NOT NULL,
-    page       uuid,
-    CONSTRAINT pk_unseen_job PRIMARY KEY (job_id),
-    CONSTRAINT fk_unseen_job_job_id_job
-        FOREIGN KEY (job_id) REFERENCES job (id) ON DELETE CASCADE
-);
-
-CREATE INDEX ix_unseen_job_list ON unseen_job (subject_id, job_id);
-CREATE INDEX ix_unseen_job_page ON unseen_job (page) WHERE page IS NOT NULL;
 
 
 -- Remote runs -------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ Which tool: {launches}. All answer at once with a handle, job_…; tell the pers
 Every other call takes it, from any client of theirs."""
 _WAITING: Final = """\
 Waiting: call wait_for_jobs with all the handles you wait for; it answers when something changes. \
-If it has nothing new, call it again, or stop and come back later: nothing is lost. job_status \
-looks without waiting. Then job_result, and job_logs for what was printed. Follow next_step \
-wherever a result has one."""
+If it has nothing new, call it again, or stop and come back later: nothing is lost, and \
+list_jobs(unseen=true) has what ended by then. job_status looks without waiting. Then job_result, \
+and job_logs for what was printed. Follow next_step wherever a result has one."""
 _REPEATING: Final = """\
 Never launch again because you lost track of a job: list_jobs finds it. If you may have to repeat \
 a launch, give it an idempotency_key first. A job that failed says why, and what to change; \

@@ -43,6 +43,7 @@ class JobTasks:
         async with app.transaction(caller) as tx:
             status = await operations.find_job(tx, caller, task_id)
             [task] = await self.build_tasks(tx, app, [status])
+            await operations.mark_seen(tx, caller, [status])
         return task
 
     async def update_task(

@@ -103,11 +103,18 @@ LaunchWorkspaceId = Annotated[
 ]
 
 
+WebhookUrlInput = Annotated[
+    str | None,
+    Field(min_length=1, max_length=2000, description="An https URL that is told of the end."),
+]
+
+
 class SingleLaunchArguments(ToolArguments):
     """Arguments of a launch that are about the one job that this call makes."""
 
     idempotency_key: IdempotencyKey = None
     after: ParentHandles = None
     on: AfterCondition = DependencyCondition.SUCCESS
+    webhook_url: WebhookUrlInput = None
     dry_run: DryRun = False
     confirm: ConfirmationToken = None

@@ -34,7 +34,7 @@ from service.mcp.tools.arguments import (
 from service.runtime.sealed_tokens import ExportKind
 from service.views.job_text import describe_job
 from service.views.jobs import JobPage, JobsView, JobView, LogView
-from service.views.pages import describe_page, take_page
+from service.views.pages import describe_page, describe_unseen_page, take_page
 from service.workspaces.open_jobs import cancel_open_jobs
 from service.workspaces.views import WorkspaceCancelView
 
@@ -46,6 +46,10 @@ KindFilter = Annotated[
     str,
     BeforeValidator(normalize_choice),
     Field(description=f"{', '.join(JobKind)}, or another executor's."),
+]
+Unseen = Annotated[
+    bool,
+    Field(description="Only what ended and no call has shown since; cursor marks a page as seen."),
 ]
 _PAGE_LIMIT: Final = 10
 MaxBytes = Annotated[
@@ -90,6 +94,7 @@ async def list_jobs(
     until: Annotated[TimestampOrAge | None, EMPTY_IS_NONE] = None,
     rerun_of: Annotated[str | None, Field(description="What retry_job made of this job.")] = None,
     schedule_id: Annotated[str | None, Field(description="What this schedule launched.")] = None,
+    unseen: Unseen = False,  # noqa: FBT002  # filled in by name, from JSON
     cursor: Cursor = None,
     limit: Annotated[int, Field(ge=1, le=100)] = _PAGE_LIMIT,
     *,
@@ -101,10 +106,12 @@ async def list_jobs(
     This is how to find a job whose handle you no longer have. All filters must hold; a job has
     every label given. Pass next_cursor as cursor for older ones.
     """
-    before = operations.parse_cursor(HandleKind.JOB, cursor)
+    before = None if unseen else operations.parse_cursor(HandleKind.JOB, cursor)
     timestamps.expect_since_before_until(since, until)
-    base_filter = JobFilter(None, state, kind, labels or {}, since, until)
+    base_filter = JobFilter(None, state, kind, labels or {}, since, until, unseen=unseen)
     async with app.transaction(caller) as tx:
+        if unseen:
+            await operations.acknowledge_page(tx, caller, cursor)
         job_filter = await operations.narrow_filter(
             tx, caller, base_filter, workspace_id, rerun_of, schedule_id
         )
@@ -112,11 +119,17 @@ async def list_jobs(
             tx, caller.subject_id, job_filter, before=before, limit=limit + 1
         )
         entries = await operations.build_job_entries(tx, app, rows)
-    jobs, has_more = take_page(entries, limit=limit, default_limit=_PAGE_LIMIT)
-    view = JobPage(jobs=jobs, next_cursor=jobs[-1].job_id if has_more else None)
+        jobs, has_more = take_page(entries, limit=limit, default_limit=_PAGE_LIMIT)
+        next_cursor = jobs[-1].job_id if has_more else None
+        if unseen:
+            next_cursor = await operations.stamp_page(tx, caller, rows[: len(jobs)])
+    view = JobPage(jobs=jobs, next_cursor=next_cursor)
     if not jobs:
         return tool_result("No job of yours matches.", view)
     lines = [job.line for job in jobs]
+    if unseen:
+        sentence = describe_unseen_page(len(jobs), next_cursor, has_more=has_more)
+        return tool_result(sentence, view, "\n".join(lines))
     return tool_result(describe_page(len(jobs), "job", view.next_cursor), view, "\n".join(lines))
 
 

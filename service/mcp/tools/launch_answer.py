@@ -16,13 +16,21 @@ from service.mcp.tools.arguments import SingleLaunchArguments
 from service.runtime.context import App
 from service.views.job_text import describe_facts
 from service.views.jobs import LaunchedView
+from service.workspaces.webhooks import new_target
 
 
-def for_single_job(request: LaunchRequest, arguments: SingleLaunchArguments) -> LaunchRequest:
-    """Make a request one for a single job, which a dry run asks nobody about."""
+def for_single_job(
+    app: App, request: LaunchRequest, arguments: SingleLaunchArguments
+) -> LaunchRequest:
+    """Make a request one for a single job, which a dry run asks nobody about.
+
+    Raises:
+        Invalid: nothing is sent to the webhook_url.
+    """
     return replace(
         request,
         idempotency_key=arguments.idempotency_key,
+        webhook=new_target(app, arguments.webhook_url),
         approval_threshold_micro_usd=None
         if arguments.dry_run
         else request.approval_threshold_micro_usd,
@@ -52,6 +60,8 @@ def _launch_result(view: LaunchedView) -> CallToolResult:
     if view.cost.ceiling_usd:
         ceiling = format_usd(to_micro_usd(view.cost.ceiling_usd), is_bound=True)
         sentence += f" It costs {ceiling} at most."
+    if view.webhook_secret is not None:
+        sentence += f" Its webhook is signed with {view.webhook_secret}, which is not shown again."
     if view.possible_duplicate_of is not None:
         sentence += (
             f" The same request made {view.possible_duplicate_of} minutes ago; if this is a repeat,"

@@ -132,7 +132,7 @@ def _choose_task(arguments: InferenceArguments) -> Task:
 async def _build_request(
     arguments: LaunchInferenceArguments, app: AppDep, caller: CallerDep
 ) -> LaunchRequest:
-    return for_single_job(await build_inference_request(app, caller, arguments), arguments)
+    return for_single_job(app, await build_inference_request(app, caller, arguments), arguments)
 
 
 async def launch_inference(

@@ -167,7 +167,7 @@ async def build_job_request(app: App, caller: Caller, arguments: HubJobArguments
 async def _build_request(
     arguments: LaunchJobArguments, app: AppDep, caller: CallerDep
 ) -> LaunchRequest:
-    return for_single_job(await build_job_request(app, caller, arguments), arguments)
+    return for_single_job(app, await build_job_request(app, caller, arguments), arguments)
 
 
 async def launch_job(

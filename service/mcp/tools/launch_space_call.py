@@ -111,7 +111,7 @@ async def check_endpoint(
 async def _build_request(
     arguments: LaunchSpaceCallArguments, app: AppDep, caller: CallerDep
 ) -> LaunchRequest:
-    return for_single_job(await build_space_request(app, caller, arguments), arguments)
+    return for_single_job(app, await build_space_request(app, caller, arguments), arguments)
 
 
 async def launch_space_call(

@@ -81,7 +81,7 @@ async def wait_for_jobs(
             raise one_target_error("job_ids", "workspace_id")
     seen_versions = wait.parse_seen_versions(job_ids, since_version)
     timeout = timedelta(seconds=min(timeout_seconds, MAX_TIMEOUT_SECONDS))
-    condition = WaitCondition(mode, until, seen_versions, timeout)
+    condition = WaitCondition(mode, until, seen_versions, timeout, marks_seen=selection is None)
     if as_task and len(set(job_ids)) == 1:
         view = await wait.check_jobs(app, caller, job_ids, condition)
         if view.jobs[0].finished_at is None:

@@ -14,13 +14,22 @@ from schema.workspaces.store import WorkspaceChange
 from service.auth.caller import ACTING_SCOPES
 from service.jobs import operations
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import IDEMPOTENT_WRITE, READ_ONLY, McpTool, build_tool, tool_result
-from service.mcp.tools.arguments import Cursor
+from service.mcp.tool import (
+    CREATES,
+    IDEMPOTENT_WRITE,
+    READ_ONLY,
+    McpTool,
+    build_tool,
+    tool_result,
+)
+from service.mcp.tools.arguments import Cursor, WebhookUrlInput
 from service.views.pages import describe_page, take_page
 from service.workspaces import actions as workspace_actions
+from service.workspaces import webhooks
 from service.workspaces.views import (
     CountedWorkspaceView,
     CreatedWorkspaceView,
+    WebhookSecretView,
     WorkspacePage,
     WorkspaceStatusView,
     WorkspaceView,
@@ -46,6 +55,7 @@ async def create_workspace(
         Field(description="For launches into it that do not say otherwise."),
     ] = None,
     budget_usd: Budget = None,
+    webhook_url: WebhookUrlInput = None,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -61,6 +71,7 @@ async def create_workspace(
         name,
         defaults or WorkspaceDefaults(),
         budget_micro_usd=_to_micro_usd(budget_usd),
+        webhook_url=webhook_url,
     )
     if view.created:
         outcome = f"is made. {view.describe_defaults()} Pass it to launch_job."
@@ -112,6 +123,7 @@ async def update_workspace(
     ] = None,
     confirm_above_usd: ApprovalThreshold = None,
     budget_usd: Budget = None,
+    webhook_url: WebhookUrlInput = None,
     archived: Annotated[bool | None, Field(description="False takes it back.")] = None,
     *,
     app: AppDep,
@@ -119,7 +131,7 @@ async def update_workspace(
 ) -> Annotated[CallToolResult, WorkspaceView]:
     """Rename a workspace, or change what launches into it take from now on.
 
-    What is not given stays; "off" takes a limit away. No job changes.
+    What is not given stays; "off" takes a limit or the webhook away. No job changes.
     """
     new_defaults = defaults or WorkspaceDefaults()
     caller.resolve_namespace(new_defaults.namespace)
@@ -132,8 +144,8 @@ async def update_workspace(
         budget_micro_usd=_to_micro_usd(budget_usd),
         archived=archived,
     )
-    view = WorkspaceView.from_workspace(
-        await workspace_actions.update_workspace(app, caller, workspace_id, change)
+    view = await workspace_actions.update_workspace(
+        app, caller, workspace_id, change, webhook_url=webhook_url
     )
     warning = " It is archived and takes no new jobs." if view.archived_at else ""
     sentence = f"{view.workspace_id} ({view.name}) is up to date.{warning}"
@@ -158,6 +170,22 @@ async def archive_workspace(
         open_jobs = format_count(view.open_jobs, "job in it goes", "jobs in it go")
         sentence += f" {open_jobs} on; cancel_job stops one, or all."
     return tool_result(sentence, view, view.describe())
+
+
+async def rotate_webhook_secret(
+    webhook_url: Annotated[str, Field(min_length=1, max_length=2000)],
+    *,
+    app: AppDep,
+    caller: CallerDep,
+) -> Annotated[CallToolResult, WebhookSecretView]:
+    """Make a new secret for a webhook_url that you have used, if the old one is lost or known.
+
+    It is shown this once. For 24 hours the old one signs as well, so that you can change over.
+    """
+    secret = await webhooks.rotate_secret(app, caller, webhook_url)
+    view = WebhookSecretView(webhook_secret=secret)
+    sentence = f"Webhooks there are signed with {secret} from now on, which is not shown again."
+    return tool_result(sentence, view)
 
 
 def _to_micro_usd(dollars: float | str | None) -> int | None:
@@ -189,6 +217,12 @@ def build_tools() -> list[McpTool]:
             archive_workspace,
             "Archive a workspace",
             IDEMPOTENT_WRITE,
+            *ACTING_SCOPES,
+        ),
+        build_tool(
+            rotate_webhook_secret,
+            "Replace a webhook's secret",
+            CREATES,
             *ACTING_SCOPES,
         ),
     ]

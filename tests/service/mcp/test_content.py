@@ -27,6 +27,7 @@ TELLING_FIELDS: Final = {
     *("next_cursor", "next_offset", "possible_duplicate_of"),
     *("exposed_urls", "ssh_url"),
     *("missing_scopes", "namespaces", "needs", "notes"),
+    *("webhook_secret", "webhook_host", "last_status", "last_error"),
 }
 """Fields whose value a model acts on, apart from handles and amounts."""
 RUN_TIME_FIELDS: Final = {"so_far_usd"}
@@ -120,6 +121,7 @@ async def calls(service_url: str, database: Database, make_job: JobFactory) -> l
     schedule = (await make("create_schedule", job=request))["schedule_id"]
     await make("create_schedule", name="another")
     await make("create_workspace", name="another")
+    await make("launch_job", **REQUIRED_ARGUMENTS["rotate_webhook_secret"])
     return [
         ("launch_job", {**into, "after": queued, "labels": {"team": "nlp"}}),
         ("launch_job", {**into, "timeout": "100h", "dry_run": True}),
@@ -131,6 +133,7 @@ async def calls(service_url: str, database: Database, make_job: JobFactory) -> l
         ("job_status", {"job_ids": queued}),
         ("job_status", {"job_ids": [failed, queued, cancelled]}),
         ("list_jobs", {"limit": 2}),
+        ("list_jobs", {"limit": 2, "unseen": True}),
         ("job_logs", {"job_id": failed, "limit": 1}),
         ("job_result", {"job_id": failed}),
         ("job_result", {"job_id": job_handle(job)}),
@@ -143,6 +146,8 @@ async def calls(service_url: str, database: Database, make_job: JobFactory) -> l
         ("workspace_status", {"workspace_id": workspace}),
         ("list_workspaces", {"limit": 1}),
         ("update_workspace", {"workspace_id": workspace, "confirm_above_usd": 4}),
+        ("update_workspace", {"workspace_id": workspace, "webhook_url": "https://b.example.com/"}),
+        ("rotate_webhook_secret", {}),
         ("archive_workspace", {"workspace_id": workspace}),
         ("cancel_job", {"workspace_id": workspace}),
         ("create_schedule", {"job": request, "dry_run": True}),

@@ -62,6 +62,7 @@ ABOUT_NOTHING_STORED: Final = frozenset(
     {
         *("whoami", "list_hardware", "launch_job", "launch_inference", "launch_space_call"),
         *("create_workspace", "create_schedule", "archive_workspace", "delete_schedule"),
+        "rotate_webhook_secret",
     }
 )
 """Tools whose answer has nothing of the rows that examples change."""
@@ -396,6 +397,7 @@ def make_calls(handles: Mapping[str, str], many: Sequence[str]) -> dict[str, Sea
             optional={"defaults": TEXTS.map(lambda text: {"namespace": text})},
         ),
         "archive_workspace": st.fixed_dictionaries({"workspace_id": unknown}),
+        "rotate_webhook_secret": st.fixed_dictionaries({"webhook_url": TEXTS}),
         "create_schedule": st.builds(
             merge,
             st.fixed_dictionaries({**timing, "dry_run": st.booleans()}),

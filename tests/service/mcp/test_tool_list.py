@@ -63,6 +63,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "list_workspaces",
         "update_workspace",
         "archive_workspace",
+        "rotate_webhook_secret",
         "create_schedule",
         "list_schedules",
         "update_schedule",
@@ -100,7 +101,7 @@ async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -
     assert writing == {
         *("launch_job", "launch_inference", "launch_space_call"),
         *("retry_job", "cancel_job"),
-        *("create_workspace", "update_workspace", "archive_workspace"),
+        *("create_workspace", "update_workspace", "archive_workspace", "rotate_webhook_secret"),
         *("create_schedule", "update_schedule", "delete_schedule"),
     }
     assert destructive == {"cancel_job", "delete_schedule"}

@@ -13,6 +13,7 @@ REQUIRED_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "wait_for_jobs": {"timeout_seconds": 0.1},
     "create_schedule": {"cron": "@daily", "job": {"image": "python:3.12", "command": COMMAND}},
     "update_schedule": {"paused": True},
+    "rotate_webhook_secret": {"webhook_url": "https://hooks.example.com/h"},
 }
 """What a tool cannot do without, apart from handles, or would take its time without."""
 UNKNOWN_JOB_ID: Final = "job_01krz4c0s0e5xv4k6w2q8ntb7m"

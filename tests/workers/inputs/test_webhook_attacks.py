@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from schema.hub.url_fetcher import FetchFailed, FetchRefused, PostAnswer
 from schema.specs.inputs.webhook_url import WebhookUrl
 from tests.support.fake_web import (
     FakeWeb,
@@ -14,10 +15,9 @@ from tests.support.fake_web import (
     run_fake_web,
 )
 from tests.workers.inputs.test_url_fetcher_attacks import REFUSED_URLS
-from workers.inputs.url_fetcher import FetchFailed, FetchRefused, PostAnswer
 
 HOOK_URL = "https://hooks.example.com/h?key=s"
-TIMEOUT = timedelta(seconds=5)
+TIMEOUT = timedelta(minutes=1)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from schema.accounts.vault import Secret, Vault
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.db.database import Database
+from schema.hub.url_fetcher import Fetcher
 from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState, Reason
@@ -27,7 +28,7 @@ from tests.support.subjects import ADA_ID, BOB_ID
 from tests.support.webhook_receiver import WebhookReceiver, run_webhook_receiver
 from workers.context import Worker
 from workers.hub.client import open_hub_jobs_client
-from workers.inputs.url_fetcher import Fetcher
+from workers.loops import engine
 from workers.loops.send_webhooks import WebhookLoop
 
 NOWHERE: Final = "http://127.0.0.1:1"
@@ -64,7 +65,8 @@ async def worker(
         yield Worker(
             name="w1",
             settings=make_settings(
-                webhook_origins=f"{receiver.origin} {other_receiver.origin} {NOWHERE}"
+                webhook_origins=f"{receiver.origin} {other_receiver.origin} {NOWHERE}",
+                webhook_timeout="2m",  # on a loaded machine
             ),
             database=database,
             vault=vault,
@@ -133,23 +135,29 @@ async def test_an_end_arrives_signed_with_what_its_receiver_needs(
     assert data["url"].endswith("/jobs/ada/6a31d7ef5ff0a6cf94f9f8b9")
     assert "boom" not in webhook.body.decode()
     [delivery] = await read_deliveries(database)
-    assert (delivery["state"], delivery["attempts"], delivery["last_status"]) == (
-        *("delivered", 1, 204),
-    )
+    assert [delivery[name] for name in ("state", "attempts", "last_status")] == [
+        "delivered",
+        1,
+        204,
+    ]
 
 
-async def test_a_signature_of_another_secret_is_none(
+async def test_a_running_worker_sends_what_falls_due(
     worker: Worker, database: Database, make_job: JobFactory, receiver: WebhookReceiver
 ) -> None:
-    """Or the test above would say nothing."""
+    """No wake-up says that a job has ended: the sweep finds it."""
     job = await make_job()
     await name_webhook(worker, job, receiver.url)
-    await cancel(database, job)
+    stop = anyio.Event()
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.run_loops, worker, stop)
+            await cancel(database, job)
 
-    await send_due_webhooks(worker)
+            await receiver.has_received.wait()
 
-    with pytest.raises(Exception, match="No matching signature"):
-        receiver.received[0].verify(webhooks.make_secret().reveal())
+            stop.set()
+    assert receiver.received[0].content["data"]["job_id"] == job_handle(job)
 
 
 async def test_each_end_arrives_though_the_receiver_was_down_for_an_hour(
@@ -193,7 +201,7 @@ async def test_what_is_sent_again_has_the_same_id(
             await receiver.has_received.wait()
             tasks.cancel_scope.cancel()
     receiver.is_hanging = False
-    await pass_time(database, timedelta(minutes=5))
+    await pass_time(database, timedelta(minutes=10))
 
     await send_due_webhooks(worker)
 
@@ -228,9 +236,8 @@ async def test_a_receiver_that_never_answers_delays_nobody(
             await other_receiver.has_received.wait()
 
             tasks.cancel_scope.cancel()
-    assert [webhook.content["data"]["job_id"] for webhook in other_receiver.received] == [
-        job_handle(quick)
-    ]
+    [webhook] = other_receiver.received
+    assert webhook.content["data"]["job_id"] == job_handle(quick)
 
 
 async def test_one_delivery_that_is_refused_does_not_hold_up_the_next(
@@ -399,7 +406,6 @@ async def test_a_redirect_is_not_followed(
     await cancel(database, job)
     receiver.status = "307 Temporary Redirect"
     receiver.headers = {"location": other_receiver.url}
-
     await send_due_webhooks(worker)
 
     assert not other_receiver.received
@@ -466,10 +472,8 @@ async def test_an_end_that_a_backup_may_have_brought_back_says_so(
 
     await send_due_webhooks(worker)
 
-    marks = {
-        webhook.content["data"]["job_id"]: webhook.content["data"].get("restored")
-        for webhook in receiver.received
-    }
+    sent = [webhook.content["data"] for webhook in receiver.received]
+    marks = {data["job_id"]: data.get("restored") for data in sent}
     assert marks == {job_handle(old): True, job_handle(new): None}
 
 
@@ -490,10 +494,7 @@ async def test_a_retry_and_a_workspace_pass_their_webhook_on(
     grouped = await make_job(workspace_id=workspace_id)
     for job in (again, grouped):
         await cancel(database, job)
-
     await send_due_webhooks(worker)
 
-    assert {webhook.content["data"]["job_id"] for webhook in receiver.received} == {
-        job_handle(again),
-        job_handle(grouped),
-    }
+    sent = {webhook.content["data"]["job_id"] for webhook in receiver.received}
+    assert sent == {job_handle(again), job_handle(grouped)}

@@ -57,6 +57,7 @@ HARMLESS_ARGUMENTS: Final = {
     *("job", "inference"),  # whole requests, which name workspaces; tried below
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
+    "webhook_url",  # of the caller's own; tried in test_webhooks
 }
 FORGED_ARGUMENTS: Final = (
     "subject",
