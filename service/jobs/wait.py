@@ -186,8 +186,10 @@ class _JobReader:
 
     def _build_snapshot(self, jobs: _JobsRead) -> _Snapshot:
         if self._initial_holds is None:
-            self._initial_holds = {handle: status.hold for handle, status in jobs.statuses.items()}
+            self._initial_holds = {}
             self._seen_versions = jobs.seen_versions
+        for handle, status in jobs.statuses.items():  # a launch may be committed between two reads
+            self._initial_holds.setdefault(handle, status.hold)
         changed = frozenset(
             handle
             for handle, status in jobs.statuses.items()

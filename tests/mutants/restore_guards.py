@@ -55,6 +55,10 @@ RESTORE_GUARDS: Final = (
             "        await connection.execute(_DISCONNECT_ACCOUNTS)\n",
             "",
         ),
+        restored_labels_can_be_looked_up=(
+            "        await connection.execute(_COPY_LABELS)\n",
+            "",
+        ),
         restore_sets_the_triggers=("} ENABLE TRIGGER USER; ", "} DISABLE TRIGGER USER; "),
         restore_marks_subjects=('        await finish(cast("Transaction", connection))\n', ""),
     ),

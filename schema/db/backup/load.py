@@ -37,6 +37,14 @@ UPDATE webhook_target SET leased_until = NULL WHERE leased_until IS NOT NULL;
 # A person may have disconnected since, and the refresh tokens have been used.
 _DISCONNECT_ACCOUNTS: Final = "DELETE FROM connected_account"
 
+# A backup that was made before these copies existed has none.
+_COPY_LABELS: Final = """
+INSERT INTO job_label (job_id, name, subject_id, value)
+SELECT job.id, label.key, job.subject_id, label.value
+  FROM job, jsonb_each_text(job.labels) AS label
+ON CONFLICT DO NOTHING
+"""
+
 FinishRestore = Callable[[Transaction], Awaitable[None]]
 """Called in the transaction of a restore, when all rows are there."""
 
@@ -71,6 +79,7 @@ async def load_database(
         await connection.execute(_LAPSE_REQUESTS, settle_window)
         await connection.execute(_LAPSE_OTHER_LEASES)
         await connection.execute(_DISCONNECT_ACCOUNTS)
+        await connection.execute(_COPY_LABELS)
         await finish(cast("Transaction", connection))
         for table in tables:
             await connection.execute(

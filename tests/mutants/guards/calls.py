@@ -6,7 +6,7 @@ from schema.jobs import changes
 from schema.specs import command
 from service.cli import main as cli_main
 from service.http import cross_origin, messages, single_exchange
-from service.jobs import batches, dry_run, scopes
+from service.jobs import batches, dry_run, scopes, wait
 from service.local import data_dir
 from service.mcp import error_hints, prompts, token_check
 from service.mcp import tool as mcp_tool
@@ -23,11 +23,19 @@ from tests.service.http import test_cross_origin, test_messages, test_single_exc
 from tests.service.jobs import test_batches
 from tests.service.local import test_data_dir
 from tests.service.mcp import test_arguments, test_error_hints, test_reply_sizes, test_token_check
-from tests.service.mcp.tools import test_pasted_lines
+from tests.service.mcp.tools import test_pasted_lines, test_wait_for_jobs
 from tests.service.runtime import test_derived_cache
 from tests.service.views import test_text
 
 CALL_GUARDS: Final = (
+    *mutants_in_file(
+        wait,
+        test_wait_for_jobs,
+        a_job_may_appear_between_two_reads=(
+            "            self._initial_holds.setdefault(handle, status.hold)\n",
+            "            pass\n",
+        ),
+    ),
     *mutants_in_file(
         changes,
         test_changes,

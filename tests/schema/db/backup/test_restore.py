@@ -147,6 +147,21 @@ async def test_every_row_comes_back_to_a_login_without_rights(
                 )
 
 
+async def test_labels_can_be_looked_up_though_the_backup_has_no_copies_of_them(
+    postgres_url: str, database_url: str, vault: Vault, make_job: JobFactory
+) -> None:
+    """It was made by a release that had none; the trigger that copies them is off in a restore."""
+    await make_job(labels={"run": "7"})
+    await query(database_url, "DELETE FROM job_label")
+
+    async with create_target(postgres_url) as target:
+        await load(target, vault, await dump(database_url, vault))
+        async with tenant_transaction(target, ADA_ID) as tx:
+            labels = await tx.fetchval("SELECT name || '=' || value FROM job_label")
+
+    assert labels == "run=7"
+
+
 async def test_no_id_is_made_a_second_time_after_a_restore(
     postgres_url: str, database_url: str, vault: Vault, row_in_every_table: None
 ) -> None:

@@ -7,7 +7,7 @@ Whoever says which version they saw misses nothing, so that no test here has to 
 # pyright: reportUnknownMemberType=false
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -285,6 +285,37 @@ async def test_a_hold_is_a_change(
         [job_handle(job)],
         "credentials",
     )
+
+
+async def test_a_job_that_appears_while_it_is_waited_for_is_waited_for(
+    service_url: str, redis: Redis, database: Database, make_job: JobFactory
+) -> None:
+    """Its launch is committed between two reads, of which only the second one sees it."""
+    first = await make_job()
+    await call_for_result(service_url, "whoami")  # later calls need not lock Ada
+    answers: list[dict[str, Any]] = []
+    async with AsyncExitStack() as submission:
+        tx = await submission.enter_async_context(database.transaction())
+        second = await lifecycle.submit_job(
+            tx,
+            subject_id=ADA_ID,
+            kind=JobKind.HUB_JOB,
+            namespace="ada",
+            title="true",
+            spec={"image": "python:3.12", "command": ["true"]},
+            labels={},
+            max_open_jobs=1000,
+        )
+        handles = [job_handle(first), job_handle(second)]
+        async with run_during_wait(
+            redis, service_url, answers, job_ids=handles, mode="all", until="terminal"
+        ):
+            await submission.aclose()
+            await cancel_job(database, first)
+            await cancel_job(database, second)
+
+    assert [job["state"] for job in answers[0]["jobs"]] == ["cancelled", "cancelled"]
+    assert answers[0]["errors"] == []
 
 
 async def test_a_wrong_handle_spoils_only_itself(
