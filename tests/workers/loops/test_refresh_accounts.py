@@ -21,7 +21,7 @@ from schema.hub.oauth.upstream import Application, IssuerMetadata, UpstreamServe
 from schema.settings import Settings
 from service.local.hub_emulator.users import find_user
 from tests.support.factories import JobFactory
-from tests.support.http_clients import AsyncHttpClient, HttpClient
+from tests.support.http_clients import AsyncHttpClient
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 from tests.support.jobs.schedule_states import make_schedule
 from tests.support.oauth.consent_browser import OAuthTokens, SignInClient
@@ -41,7 +41,7 @@ ISSUER: Final = "https://id.example"
 SIGN_IN_ID: Final = hash_sign_in(ISSUER, "ada")
 FIRST: Final = HubTokens(Secret("hf_first"), Secret("refresh-0"))
 SHORT: Final = timedelta(seconds=2)
-"""The life of a token of the local Hub in these tests."""
+"""The life of the first token."""
 FINAL_STATES: Final = {"succeeded", "failed", "cancelled", "expired"}
 
 
@@ -127,16 +127,19 @@ async def read_lent(database: Database, vault: Vault) -> tuple[str | None, str |
 
 @pytest.fixture
 def short_lived_hub(tmp_path: Path) -> Generator[HubEmulatorProcess]:
-    """A Hub whose access tokens live for two seconds."""
+    """A Hub of its own, where the life of tokens can be set."""
     with run_hub_emulator(tmp_path / "hub") as running:
-        token = find_user(running.users, "alice").token
-        with HttpClient(base_url=running.url, timeout=HTTP_TIMEOUT_SECONDS) as http:
-            http.post(
-                "/_emulator/oauth/lifetime",
-                json={"seconds": SHORT.total_seconds()},
-                headers={"authorization": f"Bearer {token}"},
-            ).raise_for_status()
         yield running
+
+
+async def set_token_life(hub: HubEmulatorProcess, life: timedelta) -> None:
+    """Let the Hub issue tokens of this life from now on."""
+    headers = {"authorization": f"Bearer {find_user(hub.users, 'alice').token}"}
+    async with AsyncHttpClient(base_url=hub.url, timeout=HTTP_TIMEOUT_SECONDS) as http:
+        answer = await http.post(
+            "/_emulator/oauth/lifetime", json={"seconds": life.total_seconds()}, headers=headers
+        )
+    answer.raise_for_status()
 
 
 async def test_a_job_goes_on_after_its_token_has_ended_and_nobody_calls(
@@ -149,9 +152,11 @@ async def test_a_job_goes_on_after_its_token_has_ended_and_nobody_calls(
 ) -> None:
     """Its token ends while it runs; a worker gets the next one, sees the end and tells it."""
     gate = tmp_path / "gate"
+    await set_token_life(short_lived_hub, SHORT)
     async with AsyncHttpClient(base_url=short_lived_hub.url, timeout=HTTP_TIMEOUT_SECONDS) as http:
         program = await SignInClient.register(http)
         tokens: OAuthTokens = await program.obtain_tokens(scope="openid jobs")
+    await set_token_life(short_lived_hub, timedelta(hours=1))
     first = HubTokens(Secret(tokens.access_token), Secret(tokens.refresh_token))
     await connect(database, vault, first, life=SHORT)
     job = await make_job(
