@@ -40,6 +40,8 @@ _OTHER_VARIABLES: Final = frozenset(
     for name in ("VENV", "BOOTSTRAPPED", "POSTGRES_BIN", "VALKEY_BIN", "RECORD_INTEROP")
 )
 """Variables of the command line and of the tests, which are no settings of the processes."""
+_SPACE_HOST: Final = "SPACE_HOST"
+"""What a Space at Hugging Face has, and nothing else: the host at which it is reached."""
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _KINDS: Final = ("hub_job", "inference", "batch", "space_call")
 _RETENTION_FIELDS: Final = {kind: f"retention_{kind}" for kind in _KINDS}
@@ -115,7 +117,7 @@ class Settings(BaseSettings):
     hf_oauth_scopes: Annotated[tuple[_ScopeToken, ...], NoDecode] = (
         *("openid", "profile", "jobs", "inference-api", "contribute-repos", "read-repos"),
     )
-    """What a person is asked to grant at the Hub."""
+    """What a person is asked to grant at the Hub, where an application of the operator's asks."""
     vault_keys: SecretStr
     """The keys of the vault, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
     data_dir: str = ".holdfast"
@@ -373,6 +375,12 @@ class Settings(BaseSettings):
             for key, field in cls.model_fields.items()
             if overrides and (name := _env_name(key)) in overrides
         }
+        set_already = {name.upper() for name in (*os.environ, *(overrides or {}))}
+        values |= {
+            key: value
+            for key, value in _read_space_variables(os.environ).items()
+            if _env_name(key) not in set_already
+        }
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -382,6 +390,27 @@ class Settings(BaseSettings):
                 for entry in error.errors(include_url=False, include_input=False)
             ]
             raise Invalid("\n".join(["The configuration cannot be used:", *lines])) from None
+
+
+def _read_space_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that a Space gives: where it is reached, and its application at the Hub.
+
+    Without an authorization server of the operator's, clients sign in through that application.
+    With one, people connect their account by it. Elsewhere its variables mean something else.
+    """
+    host = environment.get(_SPACE_HOST, "")
+    if not host:
+        return {}
+    is_external = environment.get(_env_name("auth"), "").lower() == "jwt"
+    prefix = "hf_oauth" if is_external else "oauth"
+    given = {
+        "public_url": f"https://{host}",
+        "hub_url": environment.get("OPENID_PROVIDER_URL", ""),
+        f"{prefix}_client_id": environment.get("OAUTH_CLIENT_ID", ""),
+        f"{prefix}_client_secret": environment.get("OAUTH_CLIENT_SECRET", ""),
+        "hf_oauth_scopes": environment.get("OAUTH_SCOPES", ""),
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def describe_unknown_variables() -> list[str]:

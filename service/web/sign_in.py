@@ -171,6 +171,9 @@ async def open_sign_in(
 def sign_in_scopes(settings: Settings) -> tuple[str, ...]:
     """Return the scopes that clients ask the authorization server for."""
     if settings.auth == "huggingface":
+        # An application of the operator's may ask for what it has been given.
+        if settings.oauth_client_id is not None:
+            return settings.hf_oauth_scopes
         return ("openid", "profile", *Scope)
     # Another authorization server knows no scopes for what is at the Hub.
     return tuple(dict.fromkeys((*settings.required_scopes, *scope_names(settings).values())))

@@ -4,6 +4,7 @@ import os
 import re
 from base64 import b64encode
 from datetime import timedelta
+from typing import Final
 
 import pytest
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from schema.common.errors import Invalid
 from schema.jobs.tables import JobKind
 from schema.settings import Settings
+from service.web.sign_in import sign_in_scopes
 from tests.support.paths import DOCS, REPOSITORY
 
 VALID_ENVIRONMENT = {
@@ -273,6 +275,68 @@ def test_the_example_of_a_settings_file_has_each_setting_with_its_default() -> N
             assert getattr(settings, name.lower()) == field.default, name
         else:
             assert field.is_required() or field.default in (None, (), {}), name
+
+
+SPACE_ENVIRONMENT: Final = {
+    "SPACE_HOST": "ada-holdfast.hf.space",
+    "OPENID_PROVIDER_URL": "https://huggingface.co",
+    "OAUTH_CLIENT_ID": "an-id",
+    "OAUTH_CLIENT_SECRET": "a-secret",
+    "OAUTH_SCOPES": "openid profile jobs",
+}
+"""What a Space with `hf_oauth: true` finds."""
+
+
+def test_a_space_signs_people_in_through_its_own_application(
+    minimal_environment: pytest.MonkeyPatch,
+) -> None:
+    """It knows where it is reached, so nothing of that has to be written down."""
+    for name, value in SPACE_ENVIRONMENT.items():
+        minimal_environment.setenv(name, value)
+
+    settings = Settings.from_env()
+
+    assert str(settings.public_url) == "https://ada-holdfast.hf.space/"
+    assert str(settings.hub_url) == "https://huggingface.co/"
+    assert settings.oauth_client_secret is not None
+    assert settings.oauth_client_secret.get_secret_value() == "a-secret"
+    assert (settings.oauth_client_id, settings.hf_oauth_client_id) == ("an-id", None)
+    assert sign_in_scopes(settings) == ("openid", "profile", "jobs")
+
+
+def test_a_space_behind_an_authorization_server_connects_accounts(
+    minimal_environment: pytest.MonkeyPatch,
+) -> None:
+    """People sign in there, so the application of the Space is for their accounts at the Hub."""
+    own = {
+        "HOLDFAST_AUTH": "jwt",
+        "HOLDFAST_JWT_ISSUER": "https://id.example",
+        "HOLDFAST_OAUTH_CLIENT_ID": "at-the-server",
+        "HOLDFAST_PUBLIC_URL": "https://holdfast.example",
+    }
+    for name, value in (SPACE_ENVIRONMENT | own).items():
+        minimal_environment.setenv(name, value)
+
+    settings = Settings.from_env()
+
+    assert str(settings.public_url) == "https://holdfast.example/"
+    assert (settings.oauth_client_id, settings.oauth_client_secret) == ("at-the-server", None)
+    assert settings.hf_oauth_client_id == "an-id"
+    assert settings.hf_oauth_client_secret is not None
+    assert settings.hf_oauth_scopes == ("openid", "profile", "jobs")
+
+
+def test_variables_of_that_name_mean_nothing_elsewhere(
+    minimal_environment: pytest.MonkeyPatch,
+) -> None:
+    """Many programs read `OAUTH_CLIENT_ID`, for another server and another application."""
+    for name, value in SPACE_ENVIRONMENT.items():
+        if name != "SPACE_HOST":
+            minimal_environment.setenv(name, value)
+
+    settings = Settings.from_env()
+
+    assert (settings.oauth_client_id, settings.hf_oauth_client_id) == (None, None)
 
 
 def test_a_page_lists_each_setting() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from schema.settings import Settings
 from tests.interop.seeds.compose_file import read_compose
-from tests.support.paths import DOCS
+from tests.support.paths import DOCS, REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,20 @@ def test_authgent_is_found_under_its_name(
         issuer,
         (name,),
     )
+    example = (REPOSITORY / ".env.example").read_text(encoding="utf-8")
+    assert re.findall(r"^#   (HOLDFAST_.*)$", example, re.MULTILINE) == lines.split()
     assert name in authgent["networks"]["default"]["aliases"]
     assert authgent["ports"][0]["published"] == port
     assert authgent["ports"][0]["host_ip"] == "127.0.0.1"
+
+
+def test_each_process_of_ours_has_each_setting(services: dict[str, Any]) -> None:
+    """What is written in `.env` reaches all of them, and compose.yaml overrides only its own."""
+    ours = {name: each for name, each in services.items() if each["image"] == "holdfast:local"}
+
+    assert ours.keys() == {"migrate", "service", "worker"}
+    for name, each in ours.items():
+        assert [file["path"].rpartition("/")[2] for file in each["env_file"]] == [".env"], name
+        assert each["environment"].keys() == {
+            *("HOLDFAST_DATABASE_URL", "HOLDFAST_REDIS_URL", "HOLDFAST_VAULT_KEYS")
+        }, name

@@ -10,7 +10,9 @@ from service.http import middleware
 from service.http.connect import flow as connect_flow
 from service.http.connect import routes as connect_routes
 from service.http.pages import cookies
+from service.web import sign_in
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
+from tests.schema import test_settings
 from tests.schema.accounts import test_connections
 from tests.service.auth.connect import (
     test_attacks_on_connecting,
@@ -310,6 +312,27 @@ CONNECTION_GUARDS: Final = (
         two_headers_hold_no_token=(
             "_BEARER.fullmatch(values[0]) if len(values) == 1 else None",
             "_BEARER.fullmatch(values[0]) if values else None",
+        ),
+    ),
+    *mutants_in_file(
+        settings,
+        test_settings,
+        variables_of_a_space_need_a_space=("    if not host:\n", "    if host is None:\n"),
+        own_setting_wins_over_that_of_a_space=(
+            "            if _env_name(key) not in set_already\n",
+            "            if key not in set_already\n",
+        ),
+        application_of_a_space_is_for_one_purpose=(
+            'prefix = "hf_oauth" if is_external else "oauth"',
+            'prefix = "oauth"',
+        ),
+    ),
+    *mutants_in_file(
+        sign_in,
+        test_settings,
+        application_asks_for_its_own_scopes=(
+            "            return settings.hf_oauth_scopes\n",
+            "            pass\n",
         ),
     ),
     *mutants_in_file(
