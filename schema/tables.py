@@ -15,6 +15,7 @@ from schema.accounts.tables import ConnectedAccountTable, CredentialTable, Subje
 from schema.accounts.vault_keys import VaultKeyTable
 from schema.artifacts.files import JobFileTable
 from schema.artifacts.log_tables import JobLogTable, LogChunkTable
+from schema.artifacts.upload_tables import JobUploadTable, UploadChunkTable, UploadTable
 from schema.batches.tables import BatchItemTable
 from schema.billing.tables import (
     JobCostTable,
@@ -59,6 +60,7 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     JobPayloadTable,
     JobSecretTable,
     JobTable,
+    JobUploadTable,
     LogChunkTable,
     PollGroupTable,
     PriceListTable,
@@ -70,6 +72,8 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     SpendingTable,
     SubjectTable,
     UnseenJobTable,
+    UploadChunkTable,
+    UploadTable,
     UsageHistoryTable,
     VaultKeyTable,
     WebhookDeliveryTable,

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Secret, Vault
+from schema.artifacts.uploads import UploadLimits
 from schema.common import failpoints
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
@@ -38,9 +39,11 @@ from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
 from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
-from service.http import downloads, health
+from service.http import health
 from service.http.connect.routes import build_connect_routes
 from service.http.cross_origin import allow_cross_origin
+from service.http.files import downloads
+from service.http.files.uploads import build_upload_routes
 from service.http.metrics import build_metrics_route
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
 from service.http.pages.static_files import STATIC_ROUTE
@@ -74,6 +77,7 @@ from service.mcp.tools import (
     launch_space_call,
     retry_job,
     schedules,
+    uploads,
     wait_for_jobs,
     workspaces,
 )
@@ -84,6 +88,7 @@ from service.runtime.price_cache import PriceCache
 from service.runtime.sealed_tokens import (
     ConfirmationTokens,
     DownloadLinks,
+    UploadLinks,
     derive_keys,
 )
 from service.runtime.space_catalog import SpaceCatalog
@@ -141,6 +146,7 @@ def build_all_tools(retention_of: Callable[[str], timedelta]) -> list[McpTool]:
         *retry_job.build_tools(),
         *workspaces.build_tools(),
         *schedules.build_tools(),
+        *uploads.build_tools(),
         *hardware.build_tools(),
         *account.build_tools(),
     ]
@@ -261,6 +267,7 @@ def assemble_app(
                 can_connect=settings.hf_oauth_client_id is not None,
             )
         ).routes,
+        *build_upload_routes(),
     ]
     issuer_session = httpx2.AsyncClient(verify=shared_ssl_context())
     routes += build_sign_in_routes(settings, urls, issuer_session)
@@ -349,6 +356,8 @@ async def _open_app(
             download_links=DownloadLinks(
                 urls.public, urls.hub, derive_keys(settings, b"holdfast download")
             ),
+            upload_links=UploadLinks(urls.public, derive_keys(settings, b"holdfast upload")),
+            upload_limits=_read_upload_limits(settings),
             price_cache=PriceCache(hub, tenant_database),
             space_catalog=SpaceCatalog(hub_accounts, tenant_database, settings.spaces_url),
             monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
@@ -356,6 +365,16 @@ async def _open_app(
             tracer=tracer,
         )
         yield _OpenedApp(app, sign_in, rate_limiter)
+
+
+def _read_upload_limits(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        max_bytes=settings.upload_bytes,
+        max_total_bytes=settings.upload_total_bytes,
+        max_uploads=settings.uploads,
+        max_stored_bytes=settings.upload_stored_bytes,
+        retention=settings.retention_upload,
+    )
 
 
 async def _log_start(database: TenantDatabase) -> None:

@@ -17,6 +17,7 @@ compatible_from = "0001"
 UPGRADE = (
     "roles.sql",
     "tables.sql",
+    "uploads.sql",
     "transition_guards.sql",
     "submission.sql",
     "label_copies.sql",

@@ -104,6 +104,18 @@ _TABLES: Final = (
         ["job.id", "file.name"],
     ),
     _Table(
+        "uploads",
+        "write_handle('upload', upload.id) AS handle, upload.*",
+        "upload",
+        ["upload.id"],
+    ),
+    _Table(
+        "job_uploads",
+        "pin.job_id, pin.upload_id",
+        "job JOIN job_upload AS pin ON pin.job_id = job.id",
+        ["job.id", "pin.upload_id"],
+    ),
+    _Table(
         "batch_items",
         "item.*",
         "job JOIN batch_item AS item ON item.job_id = job.id",

@@ -10,6 +10,7 @@
     │   ├── NameTaken          the caller has another workspace of that name
     │   ├── NotAgreedTo        a person has to approve the cost, and nobody can be asked
     │   ├── TooManySchedules   the caller has as many schedules as allowed
+    │   ├── TooManyUploads     the caller has no room for one more upload
     │   ├── TooManyWaits       as many calls of the caller wait as allowed
     │   └── WorkspaceArchived  the workspace takes no new jobs
     ├── Invalid               the request can never succeed as written
@@ -45,8 +46,8 @@ class LimitUsage:
     """A limit that a call has met, for programs; the sentence of the error says the same."""
 
     unit: str
-    """What is counted: `calls`, `open jobs`, `schedules`, `download links`, `waiting calls` or
-    `USD`."""
+    """What is counted: `calls`, `open jobs`, `schedules`, `download links`, `waiting calls`,
+    `uploads`, `upload bytes` or `USD`."""
     limit: float
     used: float
     resets_at: datetime | None = None
@@ -145,6 +146,18 @@ class NotAgreedTo(Conflict):
             f"This firing {costs}. Nobody approved that when the schedule was created, and above "
             f"{format_usd(threshold_micro_usd)} a person is asked first, so nothing was launched. "
             f"Delete the schedule and create it again: then a person is asked."
+        )
+
+
+class TooManyUploads(Conflict):
+    """The subject has no room for one more upload, or for so many bytes."""
+
+    def __init__(self, unit: Literal["uploads", "upload bytes"], *, limit: int, used: int) -> None:
+        self.limit_usage = LimitUsage(unit, limit, used)
+        super().__init__(
+            f"You have {used:,} of {limit:,} {unit}, so there is no room for this one, and nothing "
+            f"was stored. Uploads are deleted some time after they were sent; until then, name a "
+            f"file of the Hub (hf://…) or an https:// URL instead."
         )
 
 

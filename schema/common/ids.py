@@ -1,4 +1,4 @@
-"""TypeIDs, which clients hold as handles: `job_`, `ws_` or `sched_` and a UUIDv7 in base 32.
+"""TypeIDs, which clients hold as handles: a prefix such as `job_`, and a UUIDv7 in base 32.
 
 The alphabet is Crockford's. A handle is an identity and no authority: every read compares the
 subject as well.
@@ -30,6 +30,7 @@ class HandleKind(StrEnum):
     JOB = "job"
     WORKSPACE = "ws"
     SCHEDULE = "sched"
+    UPLOAD = "upload"
 
     @property
     def noun(self) -> str:
@@ -38,6 +39,7 @@ class HandleKind(StrEnum):
             HandleKind.JOB: "job",
             HandleKind.WORKSPACE: "workspace",
             HandleKind.SCHEDULE: "schedule",
+            HandleKind.UPLOAD: "upload",
         }[self]
 
 

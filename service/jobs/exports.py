@@ -31,7 +31,7 @@ from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
-from service.http.downloads import Chunks, Export, ExportIncomplete, read_file_chunks
+from service.http.files.downloads import Chunks, Export, ExportIncomplete, read_file_chunks
 from service.jobs import operations, results
 from service.jobs.results import CollectedResult
 from service.runtime.context import App

@@ -89,6 +89,11 @@ def _choose_hint(  # noqa: C901, PLR0911  # one for each kind of refusal
             advice = "Correct what is named, and make the same call again."
             appended = f"A correct call: {corrected_call}" if corrected_call else ""
             return ErrorHint(advice, corrected_call, appended_text=appended)
+        case NotFound(kind="upload"):
+            advice = (
+                "It has expired, or was not sent yet; create_upload makes a link for a new one."
+            )
+            return ErrorHint(advice, appended_text=advice)
         case NotFound(kind=kind):
             advice = f"list_{kind}s shows yours."
             return ErrorHint(advice, _format_call(f"list_{kind}s", {}), appended_text=advice)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from schema.accounts.tables import Hold
 from schema.accounts.vault import Vault
+from schema.artifacts.uploads import UploadLimits
 from schema.common.errors import Unavailable
 from schema.common.observability.tracing import Tracer
 from schema.db.database import Transaction
@@ -20,7 +21,7 @@ from service.auth.caller import Caller, Scope
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
 from service.runtime.price_cache import PriceCache
-from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks
+from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks, UploadLinks
 from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.wait_slots import WaitSlots
 from service.runtime.watch import Watch
@@ -43,6 +44,9 @@ class App:
     """Proof of what a person was asked before a launch."""
     download_links: DownloadLinks
     """Links to the files of jobs."""
+    upload_links: UploadLinks
+    """Links by which a caller sends a file."""
+    upload_limits: UploadLimits
     price_cache: PriceCache
     space_catalog: SpaceCatalog
     output_bucket_name: str

@@ -43,6 +43,8 @@ ExportKind = Literal["items", "log", "archive"]
 LinkTarget = Literal["file", "result"] | ExportKind
 _LINK_PAYLOAD: Final = TypeAdapter(tuple[str, UUID, LinkTarget, str])
 """Subject, job, what of it, and the name of a file."""
+_UPLOAD_PAYLOAD: Final = TypeAdapter(tuple[str, UUID])
+"""Subject and upload."""
 
 
 def derive_keys(settings: Settings, purpose: bytes) -> list[bytes]:
@@ -198,5 +200,42 @@ class DownloadLinks:
             return None
         try:
             return DownloadGrant(*_LINK_PAYLOAD.validate_json(payload))
+        except ValidationError:
+            return None  # sealed with these keys, but as something else
+
+
+@dataclass(frozen=True, slots=True)
+class UploadGrant:
+    """The right to send the bytes of one upload of a subject, once."""
+
+    subject_id: str
+    upload_id: UUID
+
+
+class UploadLinks:
+    """Writes and reads links that let whoever holds the URL send one file.
+
+    The row of the upload decides whether the link has been used.
+    """
+
+    def __init__(self, public_url: str, keys: Sequence[bytes]) -> None:
+        self._public_url = public_url
+        self._tokens = SealedTokens(keys)
+
+    def link_to(self, grant: UploadGrant, expires_at: datetime) -> str:
+        """Return a link that is good until a moment."""
+        payload = _UPLOAD_PAYLOAD.dump_json((grant.subject_id, grant.upload_id))
+        token = self._tokens.seal(payload, expires_at=expires_at.timestamp())
+        return f"{self._public_url}/uploads/{token}"
+
+    def open_token(self, token: str) -> UploadGrant | None:
+        """Return the grant in the token of a link; None if it is forged, changed or expired."""
+        if len(token) > _MAX_LINK_TOKEN_CHARS:
+            return None
+        payload = self._tokens.unseal(token, now=datetime.now(UTC).timestamp())
+        if payload is None:
+            return None
+        try:
+            return UploadGrant(*_UPLOAD_PAYLOAD.validate_json(payload))
         except ValidationError:
             return None  # sealed with these keys, but as something else

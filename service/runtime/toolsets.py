@@ -30,9 +30,10 @@ _JOB_TOOLS: Final = frozenset(
     {
         *("job_status", "list_jobs", "job_logs", "job_result"),
         *("wait_for_jobs", "cancel_job", "retry_job"),
+        "create_upload",
     }
 )
-"""What follows a launch, whatever was launched."""
+"""What goes before and after a launch, whatever is launched."""
 
 TOOLS_BY_TOOLSET: Final[Mapping[Toolset, frozenset[str]]] = {
     Toolset.JOBS: _JOB_TOOLS | {"launch_job", "list_hardware"},

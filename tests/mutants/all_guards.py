@@ -16,6 +16,7 @@ from tests.mutants.guards.redaction import REDACTION_GUARDS
 from tests.mutants.guards.tenant_isolation import TENANT_ISOLATION_GUARDS
 from tests.mutants.guards.tokens import TOKEN_GUARDS
 from tests.mutants.guards.transitions import TRANSITION_GUARDS
+from tests.mutants.guards.uploads import UPLOAD_GUARDS
 from tests.mutants.guards.web import WEB_GUARDS
 from tests.mutants.guards.webhooks import WEBHOOK_GUARDS
 from tests.mutants.guards.workers import WORKER_GUARDS
@@ -38,6 +39,7 @@ ALL_GUARDS: Final = (
     *MIGRATION_GUARDS,
     *TENANT_ISOLATION_GUARDS,
     *OUTPUT_GUARDS,
+    *UPLOAD_GUARDS,
     *CALL_GUARDS,
     *REDACTION_GUARDS,
     *WEB_GUARDS,

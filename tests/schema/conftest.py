@@ -11,7 +11,7 @@ import pytest
 from schema.accounts import call_counts, connections, credentials, restored_subjects, vault_keys
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret, Vault
-from schema.artifacts import files, log_store
+from schema.artifacts import files, log_store, uploads
 from schema.artifacts.files import NewJobFile
 from schema.batches import store as batch_store
 from schema.billing import price_store
@@ -38,6 +38,7 @@ from tests.support.jobs import schedule_states
 from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
 from tests.support.jobs.retention import uniform_periods
 from tests.support.subjects import BOB_ID
+from tests.support.uploads import store_upload
 
 
 @pytest.fixture
@@ -139,6 +140,8 @@ async def fill_every_table(
         await sealed_secrets.save_job_secrets(
             tx, vault, open_job.id, subject_id, {"KEY": Secret("s")}
         )
+        upload = await store_upload(tx, subject_id, b"sent")
+        await uploads.pin_uploads(tx, subject_id, open_job.id, [upload.id])
         await price_store.save_price_list(tx, [])
         await heartbeats.record_heartbeat(
             tx,

@@ -7,6 +7,7 @@ DROP VIEW v_unowned, v_subject_usage, v_workspace_cost, v_usage, v_job_timeline,
 DROP TABLE schedule_secret, schedule_firing, schedule;
 DROP TABLE deployment, vault_key, worker_heartbeat;
 DROP TABLE price_list, usage_history, spending, job_cost;
+DROP TABLE job_upload, upload_chunk, upload;
 DROP TABLE batch_item, job_file, log_chunk, job_log;
 DROP TABLE poll_group, remote_run;
 DROP TABLE unseen_job, webhook_delivery;

@@ -280,6 +280,33 @@ CREATE POLICY work ON job_file TO holdfast_worker USING (true) WITH CHECK (true)
 GRANT SELECT ON job_file TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON job_file TO holdfast_worker;
 
+ALTER TABLE upload ENABLE ROW LEVEL SECURITY;
+ALTER TABLE upload FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON upload TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON upload TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE ON upload TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON upload TO holdfast_worker;
+
+ALTER TABLE upload_chunk ENABLE ROW LEVEL SECURITY;
+ALTER TABLE upload_chunk FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON upload_chunk TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON upload_chunk TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, DELETE ON upload_chunk TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON upload_chunk TO holdfast_worker;
+
+ALTER TABLE job_upload ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job_upload FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON job_upload TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON job_upload TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT ON job_upload TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON job_upload TO holdfast_worker;
+
 ALTER TABLE batch_item ENABLE ROW LEVEL SECURITY;
 ALTER TABLE batch_item FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON batch_item TO holdfast_tenant

@@ -56,6 +56,12 @@ DELETE FROM batch_item
             LIMIT $2)
 """
 
+_DELETE_CHUNKS: Final = """
+DELETE FROM upload_chunk
+ WHERE (upload_id, attempt, position) IN (
+           SELECT upload_id, attempt, position FROM upload_chunk WHERE subject_id = $1 LIMIT $2)
+"""
+
 _DELETE_JOBS: Final = f"""
 WITH chosen AS MATERIALIZED (
     SELECT id
@@ -88,6 +94,7 @@ _DELETE_REST: Final = (
     "DELETE FROM restored_subject WHERE subject_id = $1",
     "DELETE FROM idempotency_key WHERE subject_id = $1",
     "DELETE FROM poll_group WHERE subject_id = $1",
+    "DELETE FROM upload WHERE subject_id = $1",
     "DELETE FROM usage_history WHERE subject_id = $1",
     "DELETE FROM spending WHERE subject_id = $1",
     "DELETE FROM workspace WHERE subject_id = $1",
@@ -151,6 +158,8 @@ async def erase_step(tx: Transaction, subject_id: str) -> bool:
     if await tx.execute(_DELETE_ITEMS, subject_id, _BATCH_ITEM_ROWS) != "DELETE 0":
         return True
     if await tx.fetchval(_DELETE_JOBS, subject_id, _BATCH_ROWS):
+        return True
+    if await tx.execute(_DELETE_CHUNKS, subject_id, _BATCH_ROWS) == f"DELETE {_BATCH_ROWS}":
         return True
     if await tx.execute(_DELETE_ENTRIES, subject_id, _BATCH_ROWS) == f"DELETE {_BATCH_ROWS}":
         return True

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final, Self
 
 from schema.accounts import connections, credentials
+from schema.artifacts import uploads
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.jobs.monitoring.queue_history import PRESENT_KINDS_SQL
@@ -13,6 +14,8 @@ from schema.jobs.retention.deletion import DELETE_CHOSEN_SQL, IS_DELETABLE_SQL
 from schema.jobs.tables import JobKind
 
 _BATCH_ROWS: Final = 500
+_MAX_UPLOADS: Final = 10
+"""Uploads that are deleted in one transaction: each may have a thousand rows."""
 _MAX_BATCH_ITEM_ROWS: Final = 5000
 """Items of a batch that are deleted in one transaction, before the batch itself is."""
 
@@ -175,7 +178,7 @@ async def prune_expired(
     Args:
         periods: how long finished jobs and what belongs to them are kept.
         clock_lead: by how much the clock may be ahead of the other times in the rows: those of
-            keys, tokens and counts of calls.
+            keys, tokens, uploads and counts of calls.
     """
     await tx.execute(_PRUNE_KEYS, _BATCH_ROWS, clock_lead)
     await tx.execute(_PRUNE_WEBHOOK_SECRETS, clock_lead)
@@ -189,6 +192,9 @@ async def prune_expired(
         await tx.execute(_PRUNE_SPENDING, periods.spending, _BATCH_ROWS),
         await tx.execute(_PRUNE_USAGE, periods.spending, _BATCH_ROWS),
     }
+    deleted_uploads = await uploads.delete_expired_uploads(
+        tx, limit=_MAX_UPLOADS, clock_lead=clock_lead
+    )
     batches = periods.of_kind(JobKind.BATCH)
     items = await tx.execute(_PRUNE_ITEMS, batches, _MAX_BATCH_ITEM_ROWS, JobKind.BATCH)
     pruned: int = await tx.fetchval(
@@ -199,4 +205,9 @@ async def prune_expired(
             limit=_BATCH_ROWS,
         )
     )
-    return pruned >= _BATCH_ROWS or f"DELETE {_BATCH_ROWS}" in deleted or items != "DELETE 0"
+    return (
+        pruned >= _BATCH_ROWS
+        or f"DELETE {_BATCH_ROWS}" in deleted
+        or items != "DELETE 0"
+        or deleted_uploads == f"DELETE {_MAX_UPLOADS}"
+    )

@@ -4,6 +4,7 @@ Only harmless types are recognized: no model takes archives, HTML, SVG or other 
 header declares far too many pixels is refused, because decoding it would exhaust the memory.
 """
 
+import codecs
 import struct
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -17,6 +18,7 @@ TEXT: Final = frozenset({"text/plain"})
 DOCUMENTS: Final = frozenset({"application/pdf"})
 ALL_MEDIA_TYPES: Final = IMAGES | AUDIO | VIDEO | TEXT | DOCUMENTS
 
+_BINARY: Final = ALL_MEDIA_TYPES - TEXT
 _MAX_SIDE_PIXELS: Final = 16_384
 _MAX_PIXELS: Final = 64_000_000
 _MAGIC: Final = (
@@ -61,6 +63,42 @@ def detect_media_type(content: bytes, accepted_types: frozenset[str]) -> str:
     if media_type in IMAGES:
         _expect_pixel_limit(content, media_type)
     return media_type
+
+
+def choose_media_type(head: bytes, declared: str | None, *, is_whole: bool) -> str:
+    """Return the media type of a file, of which only the first bytes are looked at.
+
+    Any file may be sent, so what is not recognized is taken for what it was declared as.
+
+    Args:
+        head: its first bytes.
+        declared: what its sender calls it; None if they do not say.
+        is_whole: whether there are no more bytes.
+
+    Raises:
+        ValueError: it is recognized as something else than what was declared, or is an image of too
+            many pixels.
+    """
+    if not is_whole:
+        head = _without_cut_letter(head)
+    media_type = _sniff_media_type(head)
+    if media_type in IMAGES:
+        _expect_pixel_limit(head, media_type)
+    if declared is None:
+        return media_type or "application/octet-stream"
+    is_other = declared != media_type if declared in ALL_MEDIA_TYPES else media_type in _BINARY
+    if is_other:
+        message = f"it was declared as {declared}, and it is {media_type or 'of no known kind'}"
+        raise ValueError(message)
+    return declared
+
+
+def _without_cut_letter(head: bytes) -> bytes:
+    """Leave out the last letter in UTF-8, if only the first of its bytes are there."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(head).encode()
+    except UnicodeDecodeError:
+        return head
 
 
 def _sniff_media_type(content: bytes) -> str | None:

@@ -22,12 +22,14 @@ FILES_BY_TABLE = {
     "job_event": "events",
     "job_file": "files",
     "job_payload": "jobs",
+    "job_upload": "job_uploads",
     "log_chunk": "logs",
     "remote_run": "runs",
     "schedule": "schedules",
     "schedule_firing": "schedule_firings",
     "spending": "spending",
     "subject": "account",
+    "upload": "uploads",
     "usage_history": "usage_history",
     "webhook_delivery": "webhook_deliveries",
     "webhook_target": "webhook_targets",
@@ -35,9 +37,10 @@ FILES_BY_TABLE = {
 }
 NOT_EXPORTED = {
     *("call_window", "job_label", "job_log", "job_secret", "poll_group"),
-    *("restored_subject", "schedule_secret", "unseen_job", "webhook_secret"),
+    *("restored_subject", "schedule_secret", "unseen_job", "upload_chunk", "webhook_secret"),
 }
-"""Counters of the machinery, what nobody but a worker may read, and labels, which jobs have too."""
+"""Counters of the machinery, what nobody but a worker may read, labels, which jobs have too,
+and the bytes of files."""
 
 
 async def read_export(database_url: str, subject_id: str) -> dict[str, list[dict[str, Any]]]:

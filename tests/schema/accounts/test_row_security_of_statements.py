@@ -36,6 +36,8 @@ FIRED_AT_PLACEHOLDER: Final = "when it fired"
 TARGET_PLACEHOLDER: Final = "the id of the target of her webhook"
 URL_SHA: Final = sha256(b"https://example.com/hook?key=s").digest()
 """Of the URL of her webhook."""
+UPLOAD_PLACEHOLDER: Final = "the id of her upload"
+UPLOADS_PLACEHOLDER: Final = "the ids of her uploads"
 
 LOG_ARGUMENTS: Final[dict[str, Any]] = {
     "subject_id": OTHER_SUBJECT,
@@ -89,6 +91,8 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
         "length": 10,
     },
     "jobs.queries._LIST_UNSEEN_JOBS": LIST_ARGUMENTS | {"labels": {}},
+    "artifacts.uploads._LIST_READY": [OTHER_SUBJECT, UPLOADS_PLACEHOLDER],
+    "artifacts.uploads._READ_DECLARED_TYPE": [UPLOAD_PLACEHOLDER, OTHER_SUBJECT],
     "jobs.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0], [99]],
     "jobs.changes._READ_PAGE_VERSIONS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
     "jobs.queries._FIND_JOB_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
@@ -133,6 +137,15 @@ TESTED_ELSEWHERE: Final = {
     "batches.queries._COPY_ITEMS",  # the same, in `test_batch_pages`
     "billing.budgets._MONTHLY_BUDGET",  # sums, so there is always a row; in a test of its own
     "billing.budgets._LOCK_SUBJECT",  # as a worker
+    "artifacts.uploads._LOCK_SUBJECT",  # says nothing
+    "artifacts.uploads._USED_SQL",  # a part of two others
+    "artifacts.uploads._READ_USAGE",  # sums, so there is always a row; in a test of its own
+    "artifacts.uploads._CREATE_UPLOAD",  # writes a row of its own; in a test of its own
+    "artifacts.uploads._BEGIN_RECEIVING",  # writes; in a test of its own
+    "artifacts.uploads._APPEND_CHUNK",  # the same
+    "artifacts.uploads._FINISH_RECEIVING",  # the same
+    "artifacts.uploads._ABANDON_RECEIVING",  # the same
+    "artifacts.uploads._PIN_UPLOADS",  # the same
 }
 
 
@@ -158,6 +171,8 @@ async def ids_of_ada(database: Database, row_in_every_table: None) -> dict[str, 
             WORKSPACE_PLACEHOLDER: await tx.fetchval("SELECT id FROM workspace"),
             SCHEDULE_PLACEHOLDER: await tx.fetchval("SELECT id FROM schedule"),
             TARGET_PLACEHOLDER: await tx.fetchval("SELECT id FROM webhook_target"),
+            UPLOAD_PLACEHOLDER: await tx.fetchval("SELECT id FROM upload"),
+            UPLOADS_PLACEHOLDER: [await tx.fetchval("SELECT id FROM upload")],
             FIRED_AT_PLACEHOLDER: await tx.fetchval("SELECT fire_at FROM schedule_firing"),
         }
 

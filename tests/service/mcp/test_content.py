@@ -21,11 +21,12 @@ from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import answer_text, call_tool, post_message
 from tests.support.mcp.valid_arguments import REQUIRED_ARGUMENTS
 
-HANDLE: Final = re.compile(r"\b(?:job|ws|sched)_[0-9a-z]{26}\b")
+HANDLE: Final = re.compile(r"\b(?:job|ws|sched|upload)_[0-9a-z]{26}\b")
 TELLING_FIELDS: Final = {
     *("state", "reason", "hold", "exit_code", "custom_id"),
     *("next_cursor", "next_offset", "possible_duplicate_of"),
     *("exposed_urls", "ssh_url"),
+    "curl",
     *("missing_scopes", "namespaces", "needs", "notes"),
     *("webhook_secret", "webhook_host", "last_status", "last_error"),
 }
@@ -129,6 +130,7 @@ async def calls(service_url: str, database: Database, make_job: JobFactory) -> l
         ("launch_inference", {"labels": {"team": "nlp"}}),
         ("launch_inference", {"dry_run": True}),
         ("launch_space_call", {}),
+        ("create_upload", {"workspace_id": workspace}),
         ("job_status", {"job_ids": failed}),
         ("job_status", {"job_ids": queued}),
         ("job_status", {"job_ids": [failed, queued, cancelled]}),

@@ -21,6 +21,7 @@ from schema.common.errors import (
     RoleRefused,
     TooManyLinks,
     TooManySchedules,
+    TooManyUploads,
     TooManyWaits,
     Unauthenticated,
     Unavailable,
@@ -53,6 +54,7 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     TooManyLinks(50, 50, datetime(2026, 12, 1, tzinfo=UTC)),
     TooManyWaits(1),
     TooManySchedules(1),
+    TooManyUploads("uploads", limit=1, used=1),
     BudgetExceeded(
         "month",
         budget_micro_usd=1,

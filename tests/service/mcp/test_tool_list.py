@@ -68,6 +68,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "list_schedules",
         "update_schedule",
         "delete_schedule",
+        "create_upload",
         "list_hardware",
         "whoami",
     ]
@@ -103,6 +104,7 @@ async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -
         *("retry_job", "cancel_job"),
         *("create_workspace", "update_workspace", "archive_workspace", "rotate_webhook_secret"),
         *("create_schedule", "update_schedule", "delete_schedule"),
+        "create_upload",
     }
     assert destructive == {"cancel_job", "delete_schedule"}
 

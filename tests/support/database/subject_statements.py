@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
 
-from schema.artifacts import files, log_store
+from schema.artifacts import files, log_store, uploads
 from schema.batches import queries as batch_queries
 from schema.billing import budgets
 from schema.db.sql import Statement
@@ -17,7 +17,7 @@ from schema.workspaces import webhooks
 
 STATEMENT_MODULES: Final = (
     *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store),
-    *(schedule_store, webhooks, workspace_store),
+    *(schedule_store, uploads, webhooks, workspace_store),
 )
 """Whose statements the service runs for a subject."""
 

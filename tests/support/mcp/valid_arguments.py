@@ -10,6 +10,7 @@ REQUIRED_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "launch_inference": {"model": "m/m", "inputs": "Hi"},
     "launch_space_call": {"space": "ada/asleep"},
     "create_workspace": {"name": "mine"},
+    "create_upload": {"name": "data.csv"},
     "wait_for_jobs": {"timeout_seconds": 0.1},
     "create_schedule": {"cron": "@daily", "job": {"image": "python:3.12", "command": COMMAND}},
     "update_schedule": {"paused": True},

@@ -45,7 +45,7 @@ HARMLESS_ARGUMENTS: Final = {
     *("mode", "until", "timeout_seconds", "on"),
     "since_version",  # of jobs that stand in job_ids, or it is refused; tried in test_waits
     *("model", "inputs", "task", "parameters", "provider", "state", "kind", "grep"),
-    *("max_cost_usd", "max_price", "budget_usd"),
+    *("max_cost_usd", "max_price", "budget_usd", "media_type"),
     *("defaults", "confirm_above_usd", "overrides", "since", "confirm"),
     *("space", "api_name", "arguments"),  # of a Space: the Hub is asked whether the caller sees it
     *("script", "script_args", "dependencies", "python", "expose", "outputs"),

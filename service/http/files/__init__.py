@@ -1,0 +1,1 @@
+"""Routes for the bytes of files: downloads, and uploads, each by a sealed link."""
