@@ -49,6 +49,8 @@ _MAX_INSTALLERS = 4
 def main() -> int:
     """Run the command line, in an environment that has what it needs."""
     command = sys.argv[1] if sys.argv[1:] else "--help"
+    if command == "stdio" and "--local" in sys.argv:
+        command = "up"
     enter_environment("service", LOCKS_BY_COMMAND.get(command, LOCAL_LOCK))
     from service.cli.main import main as run  # noqa: PLC0415 - needs what was just installed
 

@@ -1,15 +1,16 @@
-"""The commands that start the local stack, `demo` and `up`, and how others find a stack.
+"""The commands that start the local stack, `demo` and `up`, its Hub, and how others find a stack.
 
 What a command needs only when its stack is up is imported while the servers start.
 
-Only this module and `service.cli.hub` import `service.local`. `service.cli.main` imports them when
-such a command runs, so `serve` and `worker` load nothing of it and the production image leaves it
-out.
+Only this module and `service.cli.stdio.local_stack` import `service.local`. `service.cli.main`
+imports them when such a command runs, so `serve` and `worker` load nothing of it and the production
+image leaves it out.
 """
 
 import argparse
 import shlex
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -21,7 +22,7 @@ from rich.console import Console
 from schema.common.http import DEFAULT_PORT, LOOPBACK
 from schema.common.process.imports import no_collections
 from service.cli.options import COMMAND, DEFAULT_DATA_DIR
-from service.local.data_dir import HUB_FOLDER
+from service.local.data_dir import HUB_FOLDER, create_data_dir
 from service.local.environment import running_environment
 from service.local.errors import CannotStart
 from service.local.hub_emulator.users import has_users, load_users
@@ -60,6 +61,17 @@ def run_up(options: argparse.Namespace) -> int:
         console.print(f"\nServing MCP at [bold]{endpoint}[/]. Ctrl-C stops everything.")
         _print_next_steps(console, options, "connect")
         stack.run_until_interrupted()
+    return 0
+
+
+def run_hub(options: argparse.Namespace) -> int:
+    """Run `holdfast hub`: serve the emulated Hub until SIGTERM or SIGINT."""
+    from schema.common.observability import log_config  # noqa: PLC0415  # `up` needs neither
+    from service.local.hub_emulator import app  # noqa: PLC0415
+
+    create_data_dir(options.data)
+    log_config.configure_logging()
+    anyio.run(partial(app.serve_hub_emulator, options.data / HUB_FOLDER, port=options.port))
     return 0
 
 

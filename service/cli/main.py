@@ -2,7 +2,8 @@
 
 Each command imports what it needs when it runs, so that a worker does not wait until the tools of
 the service are loaded. `serve` and `worker` load nothing of `service.local`, which only
-`service.cli.local` and `service.cli.hub` import, and the production image has none of it.
+`service.cli.local` and `service.cli.stdio.local_stack` import, and the production image has none of
+it.
 """
 
 import argparse
@@ -127,6 +128,7 @@ def _build_parser(chosen: str | None) -> argparse.ArgumentParser:
     command("hub", _run_hub, _add_hub_arguments)
     command("doctor", _run_doctor, _add_doctor_arguments)
     command("connect", _run_connect, _add_connect_arguments)
+    command("stdio", _run_stdio, _add_stdio_arguments)
     command("test", _run_test)
     return parser
 
@@ -230,6 +232,12 @@ def _add_connect_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_stdio_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.cli.stdio import command
+
+    command.add_arguments(parser)
+
+
 def _run_demo(options: argparse.Namespace) -> int:
     """Run everything on this machine, show one job from launch to result, and stop."""
     _require_local_stack("demo")
@@ -252,29 +260,44 @@ def _run_hub(options: argparse.Namespace) -> int:
     """Run the local Hub: jobs as processes of this machine, on the loopback address only."""
     _require_local_stack("hub")
     with no_collections():
-        from service.cli import hub
+        from service.cli import local
 
-    return hub.run_hub(options)
+    return local.run_hub(options)
 
 
 def _run_connect(options: argparse.Namespace) -> int:
     """Print what to paste into Claude, ChatGPT, Codex, Cursor, Gemini CLI or VS Code."""
-    from service.web.client_config import Connection, build_client_configs
+    from service.cli.stdio.installation import find_program
+    from service.web.client_config import Connection, build_client_configs, build_local_config
 
     if options.url:
-        connection = Connection(options.url, options.token)
+        connection, data_dir = Connection(options.url, options.token), None
     else:
         _require_local_stack("connect", remedy="name the service with --url")
         from service.cli import local
 
-        connection = local.find_local_connection(options.data, options.token)
+        data_dir = options.data
+        connection = local.find_local_connection(data_dir, options.token)
+    configs = build_client_configs(connection, find_program())
+    if data_dir is not None:
+        configs.append(build_local_config(data_dir, find_program()))
     console = Console()
-    for config in build_client_configs(connection):
+    for config in configs:
         console.print(f"[bold]{config.client}[/], {config.location}:", highlight=False)
         # No wrapping: the text is there to be pasted.
         console.print(config.text, soft_wrap=True, highlight=False, markup=False)
         console.print()
     return 0
+
+
+def _run_stdio(options: argparse.Namespace) -> int:
+    """Speak MCP on standard input and output, for a client that only starts programs."""
+    if options.local:
+        _require_local_stack("stdio --local", remedy="name a service with its URL")
+    with no_collections():
+        from service.cli.stdio import command
+
+    return command.run_stdio(options)
 
 
 def _require_local_stack(command: str, *, remedy: str | None = None) -> None:

@@ -43,10 +43,19 @@ def parse_port_or_zero(text: str) -> int:
 
 def parse_data_dir(text: str) -> Path:
     """Return the path of a data folder, which need not exist yet."""
+    return _parse_path(text, "folder", ".holdfast")
+
+
+def parse_file_path(text: str) -> Path:
+    """Return the path of a file, which need not exist yet."""
+    return _parse_path(text, "file", "token.txt")
+
+
+def _parse_path(text: str, kind: str, example: str) -> Path:
     if not text.strip():
-        raise ArgumentTypeError("the name of the folder is empty; write one, such as .holdfast")
+        raise ArgumentTypeError(f"the name of the {kind} is empty; write one, such as {example}")
     if "\0" in text:
-        raise ArgumentTypeError("the name of a folder cannot contain a null character")
+        raise ArgumentTypeError(f"the name of a {kind} cannot contain a null character")
     try:
         return Path(text).expanduser()
     except RuntimeError:

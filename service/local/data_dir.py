@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from service.local.errors import CannotStart
+from service.local.errors import AlreadyRunning, CannotStart
 
 HUB_FOLDER: Final = "hub"
 """The part of a data folder that the local Hub has to itself: its users, buckets and files."""
@@ -24,17 +24,19 @@ def lock_data_dir(folder: Path) -> Generator[None]:
     """Hold the lock of `folder` while the block runs.
 
     Raises:
-        CannotStart: another supervisor holds it, or this account may not write there.
+        AlreadyRunning: another supervisor holds it.
+        CannotStart: this account may not write there.
     """
     create_data_dir(folder)
     with _open_lock(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotStart(
+            raise AlreadyRunning(
                 f"Another Holdfast is already running on {folder}. "
                 f"Stop it first, or choose another folder with --data."
             ) from None
+        os.utime(lock.fileno())
         yield
 
 
@@ -62,6 +64,15 @@ def is_locked(folder: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def is_from_this_lock(file: Path) -> bool:
+    """Say whether a file of a data folder was written since its lock was last taken."""
+    try:
+        written, locked = file.stat(), (file.parent / _LOCK_FILE).stat()
+    except OSError:
+        return False
+    return written.st_mtime_ns >= locked.st_mtime_ns
 
 
 def write_private_file(path: Path, text: str) -> None:

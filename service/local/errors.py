@@ -5,3 +5,7 @@ from schema.common.errors import HoldfastError
 
 class CannotStart(HoldfastError):
     """Something on this machine prevents the start; the text says what to do."""
+
+
+class AlreadyRunning(CannotStart):
+    """Another supervisor uses the data folder."""

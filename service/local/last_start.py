@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from service.local.data_dir import is_locked, write_private_file
+from service.local.data_dir import is_from_this_lock, is_locked, write_private_file
 
 _FILE: Final = "last-start.json"
 
@@ -34,6 +34,8 @@ class LastStart:
         """Return the addresses of the last start; None if there was none."""
         try:
             fields = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            return cls(fields["url"], fields["hub_url"], fields["servers"], is_locked(folder))
+            # A stack that is starting has the lock already, and the addresses are of one before.
+            is_running = is_locked(folder) and is_from_this_lock(folder / _FILE)
+            return cls(fields["url"], fields["hub_url"], fields["servers"], is_running)
         except (FileNotFoundError, ValueError, KeyError):
             return None

@@ -5,7 +5,9 @@ The forms are those that the clients documented in November 2026.
 
 import json
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 _TOKEN_VARIABLE: Final = "HOLDFAST_TOKEN"  # noqa: S105  # the name of a variable
@@ -60,8 +62,39 @@ class ClientConfig:
     text: str
 
 
-def build_client_configs(connection: Connection) -> list[ClientConfig]:
-    """Build the configuration of every client we know."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a client starts to run a command of Holdfast, and with which variables."""
+
+    words: tuple[str, ...] = ("holdfast",)
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def build_server(self, *arguments: str, **environment: str) -> dict[str, Any]:
+        """Describe `holdfast stdio` as the file of a client has it.
+
+        Args:
+            arguments: behind the command.
+            environment: variables beside those of the program.
+        """
+        command, *words = self.words
+        variables = {**self.environment, **environment}
+        server = {"command": command, "args": [*words, "stdio", *arguments]}
+        return server | ({"env": variables} if variables else {})
+
+
+INSTALLED: Final = Program()
+"""For whoever has installed the package, and has its program in the path of their clients."""
+
+
+def build_client_configs(
+    connection: Connection, program: Program = INSTALLED
+) -> list[ClientConfig]:
+    """Build the configuration of every client we know.
+
+    Args:
+        connection: the service.
+        program: runs Holdfast on the machine of the client.
+    """
     entry: dict[str, Any] = {"url": connection.endpoint}
     headers = {"headers": connection.headers} if connection.headers else {}
     return [
@@ -71,6 +104,7 @@ def build_client_configs(connection: Connection) -> list[ClientConfig]:
             "claude_desktop_config.json (Settings > Developer > Edit Config; needs Node.js)",
             _format_json({"mcpServers": {"holdfast": _build_stdio_bridge(connection)}}),
         ),
+        *_build_own_bridge(connection, program),
         ClientConfig(
             "Cursor",
             "~/.cursor/mcp.json",
@@ -93,6 +127,21 @@ def build_client_configs(connection: Connection) -> list[ClientConfig]:
         *_build_mcp_remote_commands(connection),
         ClientConfig("curl", "in a terminal", _build_curl_command(connection)),
     ]
+
+
+def build_local_config(data_dir: Path, program: Program = INSTALLED) -> ClientConfig:
+    """Build the configuration of a client that starts the whole local stack.
+
+    Args:
+        data_dir: its data folder.
+        program: runs Holdfast on this machine.
+    """
+    server = program.build_server("--local", "--data", str(data_dir.absolute()))
+    return ClientConfig(
+        "holdfast stdio",
+        "claude_desktop_config.json, to run everything on this computer while the client runs",
+        _format_json({"mcpServers": {"holdfast": server}}),
+    )
 
 
 def _build_claude_code_command(connection: Connection) -> str:
@@ -119,6 +168,20 @@ def _build_stdio_bridge(connection: Connection) -> dict[str, Any]:
         "args": arguments,
         "env": {_HEADER_VARIABLE: connection.headers["Authorization"]},
     }
+
+
+def _build_own_bridge(connection: Connection, program: Program) -> list[ClientConfig]:
+    """Build the file with our own bridge, which needs a token: it opens no browser."""
+    if connection.token is None:
+        return []
+    server = program.build_server(connection.url.rstrip("/"), **{_TOKEN_VARIABLE: connection.token})
+    return [
+        ClientConfig(
+            "holdfast stdio",
+            "claude_desktop_config.json, where Holdfast is installed (needs no Node.js)",
+            _format_json({"mcpServers": {"holdfast": server}}),
+        )
+    ]
 
 
 def _build_mcp_remote_commands(connection: Connection) -> list[ClientConfig]:

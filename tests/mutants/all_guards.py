@@ -13,6 +13,7 @@ from tests.mutants.guards.migrations import MIGRATION_GUARDS
 from tests.mutants.guards.outputs import OUTPUT_GUARDS
 from tests.mutants.guards.rate_limits import RATE_LIMIT_GUARDS
 from tests.mutants.guards.redaction import REDACTION_GUARDS
+from tests.mutants.guards.stdio import STDIO_GUARDS
 from tests.mutants.guards.tenant_isolation import TENANT_ISOLATION_GUARDS
 from tests.mutants.guards.tokens import TOKEN_GUARDS
 from tests.mutants.guards.transitions import TRANSITION_GUARDS
@@ -44,4 +45,5 @@ ALL_GUARDS: Final = (
     *REDACTION_GUARDS,
     *WEB_GUARDS,
     *RESTORE_GUARDS,
+    *STDIO_GUARDS,
 )

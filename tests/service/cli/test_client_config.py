@@ -21,6 +21,7 @@ def test_every_well_known_client_has_a_configuration() -> None:
     assert {config.client for config in build_client_configs(LOCAL)} == {
         "Claude Code",
         "Claude Desktop",
+        "holdfast stdio",
         "Cursor",
         "VS Code",
         "Codex",

@@ -4,8 +4,10 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import anyio.to_thread
@@ -15,10 +17,18 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from ruamel.yaml import YAML
 
-from service.web.client_config import Connection, build_client_configs
+from service.cli.options import COMMAND
+from service.cli.stdio.installation import find_program
+from service.web.client_config import (
+    Connection,
+    Program,
+    build_client_configs,
+    build_local_config,
+)
 from tests.interop.hosts import PACKAGES
-from tests.support.paths import DOCS
+from tests.support.paths import DOCS, REPOSITORY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
+from tests.support.stdio import connect_stdio
 from tests.support.subjects import ADA_TOKEN
 
 PAGE: Final = (DOCS / "clients.md").read_text(encoding="utf-8")
@@ -115,6 +125,48 @@ async def test_what_a_configuration_says_connects(service_url: str, client: str)
     assert account.structured_content["name"] == "ada"
 
 
+async def test_the_program_of_a_configuration_connects(service_url: str, tmp_path: Path) -> None:
+    """What `build_client_configs` says of `holdfast stdio`, started as Claude Desktop does."""
+    program = Program((sys.executable, "-m", "service"), {"PYTHONPATH": str(REPOSITORY)})
+    connection = Connection(service_url, ADA_TOKEN)
+    [text] = [
+        config.text
+        for config in build_client_configs(connection, program)
+        if config.client == "holdfast stdio"
+    ]
+    server = json.loads(text)["mcpServers"]["holdfast"]
+
+    async with connect_stdio(
+        server["args"],
+        log=tmp_path / "stdio.log",
+        command=[server["command"]],
+        environment=server["env"],
+    ) as client:
+        tools = (await client.list_tools()).tools
+        account = await client.call_tool("whoami", {})
+
+    assert len(tools) == TOOL_COUNT
+    assert account.structured_content is not None
+    assert account.structured_content["name"] == "ada"
+    assert ADA_TOKEN not in " ".join([server["command"], *server["args"]])
+
+
+def test_a_configuration_runs_this_very_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client starts it in a folder of its own, and knows no path to it."""
+    monkeypatch.setattr(sys, "argv", ["/opt/holdfast/bin/holdfast", "connect"])
+    installed = find_program()
+    monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "service" / "__main__.py"), "connect"])
+    cloned = find_program()
+    server = json.loads(build_local_config(Path(".holdfast"), cloned).text)["mcpServers"]
+
+    assert cloned.environment == {"PYTHONPATH": str(REPOSITORY)}
+    assert cloned.words == (sys.executable, "-m", "service")
+    assert installed.words[0].endswith("holdfast" if COMMAND == "holdfast" else sys.executable)
+    assert server["holdfast"]["args"][-2:] == ["--data", str(Path(".holdfast").absolute())]
+
+
 @pytest.mark.parametrize("token", [ADA_TOKEN, None], ids=["token", "nobody"])
 async def test_the_command_of_curl_lists_the_tools(service_url: str, token: str | None) -> None:
     """As it stands, in a shell."""
@@ -155,6 +207,7 @@ def test_the_page_shows_what_the_command_prints(token: str | None) -> None:
     ]
 
     assert missing == []
+    assert f"\n{build_local_config(Path('/home/ada/holdfast-data')).text}\n```" in PAGE
 
 
 def test_the_page_names_the_versions_that_are_locked() -> None:

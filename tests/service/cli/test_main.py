@@ -18,6 +18,7 @@ PRODUCTION_COMMANDS = {
     "migrate": "schema.db.revisions",
     "vault rotate": "schema.accounts.key_rotation",
     "doctor": "service.cli.doctor",
+    "stdio https://a.example --token x": "service.cli.stdio.command",
     "--help": "service.cli.main",
 }
 """The commands of the production image, and a module that each of them loads."""

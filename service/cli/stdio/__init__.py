@@ -1,0 +1,1 @@
+"""The command `stdio`: MCP on standard input and output, for clients that only start programs."""

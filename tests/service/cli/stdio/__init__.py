@@ -1,0 +1,1 @@
+"""Tests of the bridge on standard input and output."""
