@@ -30,6 +30,8 @@ from schema.common.version import package_version
 from schema.db import revisions
 from schema.db.database import Database
 from schema.hub.client import open_hub_client
+from schema.hub.hub_files import HubFileReader
+from schema.hub.url_fetcher import Fetcher
 from schema.jobs.tables import JobKind
 from schema.messaging.change_notifications import open_change_publisher
 from schema.messaging.wakeups import open_wakeup_sender
@@ -358,6 +360,7 @@ async def _open_app(
             ),
             upload_links=UploadLinks(urls.public, derive_keys(settings, b"holdfast upload")),
             upload_limits=_read_upload_limits(settings),
+            hub_files=HubFileReader(hub, Fetcher()),
             price_cache=PriceCache(hub, tenant_database),
             space_catalog=SpaceCatalog(hub_accounts, tenant_database, settings.spaces_url),
             monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
@@ -419,6 +422,7 @@ def _build_server(
             adapt_instructions(catalog),
             hide_unselected(catalog),  # inside the one before: that drops what is said twice
             resources.list_newest_jobs,
+            resources.name_media_type,
             SubscriptionListener(job_tasks),
         ],
     )

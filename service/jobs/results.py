@@ -4,6 +4,7 @@ It is an object for programs, and as words for models, as many hosts show a mode
 fit a reply: a long answer is read on from an offset, and more files from a cursor.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -149,6 +150,26 @@ def show_link(status: JobStatus, file: FileView) -> ResultView:
         exit_code=None,
         log_tail=None,
         items=None,
+    )
+
+
+def show_file_text(
+    status: JobStatus, file: FileView, text: str, next_offset: int | None
+) -> ResultView:
+    """Show a part of a text file of a job in the place of its result."""
+    handle = job_summary.job_handle(status)
+    name = json.dumps(file.name, ensure_ascii=False)
+    more = (
+        f'Call job_result(job_id="{handle}", file={name}, offset={next_offset}) for what follows.'
+    )
+    link = show_link(status, file)
+    return link.model_copy(
+        update={
+            "summary": f"{file.describe()} of {handle}:",
+            "next_step": "This is the end of it." if next_offset is None else more,
+            "result": {"text": text},
+            "next_offset": next_offset,
+        }
     )
 
 

@@ -19,7 +19,7 @@ from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobState
 from service.mcp.dependencies import current_caller
 from service.mcp.prompts import McpPrompt
-from service.mcp.resources import JOB_ITEMS_URI, JOB_LOG_URI, JOB_URI, WORKSPACE_URI
+from service.mcp.resources import JOB_FILE_URI, JOB_ITEMS_URI, JOB_LOG_URI, JOB_URI, WORKSPACE_URI
 from service.mcp.tool import raise_mcp_errors
 from service.runtime.context import App
 
@@ -38,6 +38,7 @@ _TEMPLATE_KINDS: Final = {
     JOB_URI: HandleKind.JOB,
     JOB_LOG_URI: HandleKind.JOB,
     JOB_ITEMS_URI: HandleKind.JOB,
+    JOB_FILE_URI: HandleKind.JOB,
     WORKSPACE_URI: HandleKind.WORKSPACE,
 }
 

@@ -3,6 +3,7 @@
     job://job_…           JSON: the job as job_status shows it
     job://job_…/logs      text: the end of what it printed
     job://job_…/items     JSONL: all items of a batch, with their outcomes
+    job://job_…/files/NAME  a file that it left, as text or in base 64
     workspace://ws_…      JSON: the workspace as workspace_status shows it
     holdfast://help       text: how to sign in; for everybody, in `service.mcp.catalog.help`
 
@@ -10,9 +11,12 @@ A URI is a handle in another form. If the caller does not own what it names, the
 as for a URI that never existed.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import mimetypes
+import re
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
+from urllib.parse import unquote
 
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -26,7 +30,7 @@ from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobFilter, JobStatus
 from service.auth.caller import Caller
-from service.jobs import exports, operations
+from service.jobs import exports, operations, output_files
 from service.jobs import logs as job_logs
 from service.mcp.dependencies import current_app, current_caller
 from service.mcp.tool import raise_mcp_errors
@@ -38,10 +42,13 @@ from service.workspaces import actions as workspace_actions
 JOB_URI: Final = "job://{id}"
 JOB_LOG_URI: Final = "job://{id}/logs"
 JOB_ITEMS_URI: Final = "job://{id}/items"
+JOB_FILE_URI: Final = "job://{id}/files/{+name}"
 WORKSPACE_URI: Final = "workspace://{id}"
 
 _JSON_MEDIA_TYPE: Final = "application/json"
 _TEXT_MEDIA_TYPE: Final = "text/plain"
+_BINARY_MEDIA_TYPE: Final = "application/octet-stream"
+_FILE_URI: Final = re.compile(r"job://[^/]+/files/.+")
 _JSONL_MEDIA_TYPE: Final = "application/jsonl"
 _MAX_ITEMS_BYTES: Final = 1024 * 1024
 """The items of a larger batch are only linked."""
@@ -56,6 +63,7 @@ def register_resources(server: MCPServer[App]) -> None:
         (JOB_URI, "job", "Job", _JSON_MEDIA_TYPE, _read_job),
         (JOB_LOG_URI, "job_logs", "Job log", _TEXT_MEDIA_TYPE, _read_log_end),
         (JOB_ITEMS_URI, "job_items", "Items of a batch", _JSONL_MEDIA_TYPE, _read_items),
+        (JOB_FILE_URI, "job_file", "File of a job", _BINARY_MEDIA_TYPE, _read_file),
         (WORKSPACE_URI, "workspace", "Workspace", _JSON_MEDIA_TYPE, _read_workspace),
     )
     for uri, name, title, mime_type, read in templates:
@@ -120,6 +128,42 @@ async def _read_items(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
         return await exports.read_items_text(tx, caller, id, max_bytes=_MAX_ITEMS_BYTES)
 
 
+async def _read_file(
+    id: str,  # noqa: A002
+    name: str,
+    ctx: Context[Any, Any],
+) -> str | bytes:
+    """A file that a job left, by its name; one that is too large is only linked."""
+    with _resource_errors(ctx):
+        app, caller = await current_app(ctx), await current_caller()
+        output = await output_files.read_output_file(app, caller, id, name)
+    return output.content if output.text is None else output.text
+
+
+async def name_media_type(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
+    """Name the type of a file that is read: a template has one type for all of its files."""
+    result = await call_next(ctx)
+    uri = (ctx.params or {}).get("uri")
+    if (
+        ctx.method != "resources/read"
+        or not isinstance(result, dict)
+        or not isinstance(uri, str)
+        or not _FILE_URI.fullmatch(uri)
+    ):
+        return result
+    guess, _ = mimetypes.guess_type(unquote(uri))
+    contents = [
+        {
+            **content,
+            "mimeType": guess or (_TEXT_MEDIA_TYPE if "text" in content else content["mimeType"]),
+        }
+        for content in result["contents"]
+    ]
+    return {**result, "contents": contents}
+
+
 async def _read_workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
     """A workspace as workspace_status shows it; list_jobs has all its jobs."""
     async with _open_resource(ctx) as (tx, _, caller):
@@ -131,10 +175,16 @@ async def _read_workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
 async def _open_resource(
     ctx: Context[Any, Any],
 ) -> AsyncGenerator[tuple[Transaction, App, Caller]]:
-    try:
+    with _resource_errors(ctx):
         app, caller = await current_app(ctx), await current_caller()
         async with app.transaction(caller) as tx:
             yield tx, app, caller
+
+
+@contextmanager
+def _resource_errors(ctx: Context[Any, Any]) -> Generator[None]:
+    try:
+        yield
     except (NotFound, Invalid):
         # This is word for word the error of the SDK for a URI that fits no template.
         uri = (ctx.request_context.params or {}).get("uri")

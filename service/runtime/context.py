@@ -16,6 +16,7 @@ from schema.artifacts.uploads import UploadLimits
 from schema.common.errors import Unavailable
 from schema.common.observability.tracing import Tracer
 from schema.db.database import Transaction
+from schema.hub.hub_files import HubFileReader
 from schema.messaging.wakeups import WakeupSender
 from service.auth.caller import Caller, Scope
 from service.auth.token_verifier import TokenVerifier
@@ -47,6 +48,8 @@ class App:
     upload_links: UploadLinks
     """Links by which a caller sends a file."""
     upload_limits: UploadLimits
+    hub_files: HubFileReader
+    """Reads files of the Hub with the token of a caller."""
     price_cache: PriceCache
     space_catalog: SpaceCatalog
     output_bucket_name: str

@@ -14,7 +14,7 @@ from schema.jobs.queries import JobFilter
 from schema.jobs.tables import JobKind, JobState
 from schema.specs.hub_job import Labels
 from service.auth.caller import ACTING_SCOPES
-from service.jobs import exports, logs, operations
+from service.jobs import exports, logs, operations, output_files
 from service.jobs.batches import ItemStateFilter, ResultQuery
 from service.jobs.results import ResultView
 from service.mcp import content
@@ -200,6 +200,11 @@ async def job_result(
     download: Annotated[
         ExportKind | None, EMPTY_IS_NONE, Field(description="Only a link: to all of it as a file.")
     ] = None,
+    file: Annotated[
+        str | None,
+        EMPTY_IS_NONE,
+        Field(min_length=1, max_length=1000, description="Read this text file that it left."),
+    ] = None,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -210,11 +215,16 @@ async def job_result(
     answered so far are shown.
     """
     query = ResultQuery(cursor, limit, only, offset)
-    async with app.transaction(caller) as tx:
+    if file is not None:
         if download is not None:
-            collected = await exports.link_export(tx, app, caller, job_id, download)
-        else:
-            collected = await operations.read_result(tx, app, caller, job_id, query)
+            raise Invalid("file and download are both given; choose one of them.")
+        collected = await output_files.read_text(app, caller, job_id, file, offset=offset)
+    else:
+        async with app.transaction(caller) as tx:
+            if download is not None:
+                collected = await exports.link_export(tx, app, caller, job_id, download)
+            else:
+                collected = await operations.read_result(tx, app, caller, job_id, query)
     view = collected.view
     blocks = [*content.show_files(collected.inline_files), *content.link_files(view.files)]
     return tool_result(f"{view.summary} {view.next_step}", view, collected.text, blocks)

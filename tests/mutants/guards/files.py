@@ -5,11 +5,11 @@ from typing import Final
 from schema.accounts import audit
 from schema.batches import queries as batch_queries
 from schema.specs import hub_job as spec_hub_job
-from service.jobs import exports, scopes
+from service.jobs import exports, output_files, scopes
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.specs.uv import test_script
 from tests.service.auth import test_repository_scopes
-from tests.service.jobs import test_exports
+from tests.service.jobs import test_exports, test_output_files
 from tests.workers.inference import test_chat_pictures
 from tests.workers.spaces import test_client_attacks as test_space_attacks
 from workers.executors import space as space_executor
@@ -49,6 +49,14 @@ FILE_GUARDS: Final = (
             'partial = "" if status.finished_at is not None else "incomplete-"',
             'partial = ""',
         ),
+    ),
+    *mutants_in_file(
+        output_files,
+        test_output_files,
+        a_file_is_of_its_job=("if each.name == name), None)", "if True), None)"),
+        a_large_file_is_not_read=("if file.size_bytes > MAX_READ_BYTES:", "if False:"),
+        the_bytes_are_those_the_job_left=("if file.revision is not None:", "if False:"),
+        bytes_are_no_text=('return None if "\\0" in text else text', "return text"),
     ),
     *mutants_in_file(
         audit,

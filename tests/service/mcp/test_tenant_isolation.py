@@ -6,6 +6,8 @@ from typing import Any, Final, Self
 
 import pytest
 
+from schema.artifacts import files
+from schema.artifacts.files import NewJobFile
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
@@ -21,6 +23,7 @@ RESOURCE_TEMPLATES: Final = {
     "job://{id}": HandleKind.JOB,
     "job://{id}/logs": HandleKind.JOB,
     "job://{id}/items": HandleKind.JOB,
+    "job://{id}/files/{+name}": HandleKind.JOB,
     "workspace://{id}": HandleKind.WORKSPACE,
 }
 """What can be read, and what its address names."""
@@ -58,7 +61,10 @@ class ReadSurface:
     def requests_for(self, kind: HandleKind, handle: str) -> list[tuple[str, dict[str, Any]]]:
         """Return every request that asks for a handle of that kind."""
         reads: list[tuple[str, dict[str, Any]]] = [
-            ("resources/read", {"uri": template.replace("{id}", handle)})
+            (
+                "resources/read",
+                {"uri": template.replace("{id}", handle).replace("{+name}", "a.txt")},
+            )
             for template in self.templates
             if RESOURCE_TEMPLATES[template] is kind
         ]
@@ -111,7 +117,10 @@ async def test_a_foreign_job_is_not_told_from_none(
     service_url: str, read_surface: ReadSurface, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Whatever became of it: neither its address nor a prompt about it tells that it is there."""
-    foreign = job_handle((await make_job_with_history(RunDriver(database), make_job, life)).id)
+    job = await make_job_with_history(RunDriver(database), make_job, life)
+    async with database.transaction() as tx:
+        await files.save_files(tx, job.id, [NewJobFile.from_content("a.txt", b"mine", None)])
+    foreign = job_handle(job.id)
     nobodys = job_handle(ids.new_id())
 
     for (method, theirs), (_, none) in zip(

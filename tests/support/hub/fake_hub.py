@@ -1,5 +1,6 @@
 """A fake of the Hub's whoami, prices and Spaces, on a port of its own."""
 
+import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class FakeHub:
     visible_repos: set[str] = field(default_factory=set[str])
     """Datasets that every token sees."""
 
+    bucket_files: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    """Content by `owner/name/path`, for the token hf_ada alone."""
+    file_requests: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """The token and the file of each download."""
+
     def rename_token(self, token: str, name: str) -> str:
         """Give a token another name, because the service remembers what a token allows."""
         self.whoami_by_token[name] = self.whoami_by_token.pop(token)
@@ -76,6 +82,16 @@ class FakeHub:
         if "{owner}/{name}".format(**request.path_params) in self.visible_repos:
             return JSONResponse([])
         return JSONResponse({"error": "Repository not found"}, 404)
+
+    async def download_bucket_file(self, request: Request) -> Response:
+        """Answer like `GET /buckets/{owner}/{name}/resolve/{path}`."""
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        file = "{owner}/{name}/{path}".format(**request.path_params)
+        self.file_requests.append((token, file))
+        content = self.bucket_files.get(file) if token == "hf_ada" else None
+        if content is None:
+            return JSONResponse({"error": "Entry not found"}, 404)
+        return Response(content, headers={"x-xet-hash": hashlib.sha256(content).hexdigest()})
 
     async def answer_whoami(self, request: Request) -> Response:
         """Answer like `GET /api/whoami-v2`."""
@@ -142,6 +158,7 @@ def run_fake_hub() -> Generator[FakeHub]:
         Route("/api/spaces/zero-gpu/quota", hub.answer_quota),
         Route("/api/spaces/{owner}/{name}", hub.describe_space),
         Route("/api/datasets/{owner}/{name}/tree/main", hub.list_tree),
+        Route("/buckets/{owner}/{name}/resolve/{path:path}", hub.download_bucket_file),
     ]
     with serve_app(Starlette(routes=routes)) as url:
         hub.url = url

@@ -52,6 +52,7 @@ HARMLESS_ARGUMENTS: Final = {
     *("volumes", "resource_group_id", "bill_to"),  # of the Hub, which asks what the token reaches
     *("items", "on_unknown", "only"),
     "download",  # which export of the job in job_id
+    "file",  # of the job in job_id, and of no other: tried in test_output_files
     "items_from",  # of the Hub, which is read with the caller's own token
     *("cron", "timezone", "overlap", "missed"),
     *("job", "inference"),  # whole requests, which name workspaces; tried below
