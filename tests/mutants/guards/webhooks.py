@@ -11,6 +11,7 @@ from service.mcp.tools import wait_for_jobs
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import shows_all_of
 from tests.schema.accounts import test_row_security
+from tests.schema.jobs import test_changes
 from tests.service.mcp.tools import test_unseen_jobs, test_webhooks
 from tests.workers.inputs import test_webhook_attacks
 from tests.workers.loops import test_send_webhooks
@@ -76,7 +77,10 @@ WEBHOOK_GUARDS: Final = (
     *mutants_in_file(
         webhook_queue,
         test_send_webhooks,
-        few_targets_of_one_subject=("WHERE due.place <= :per_subject", "WHERE due.place <= 999"),
+        few_targets_of_one_subject=(
+            "WHERE due.place <= :per_subject",
+            "WHERE due.place <= :per_subject + 99",
+        ),
         targets_under_way_count=("               + coalesce(busy.targets, 0) AS place", "AS place"),
         dead_target_rests=(
             '           due_at = now() + {_PAUSE_SQL.format("(target.failures + 1)")}\n',
@@ -85,7 +89,7 @@ WEBHOOK_GUARDS: Final = (
         untried_webhook_is_tried=("                       AND attempts > 0\n", ""),
         old_webhook_is_given_up=(
             "                       AND ended_at < now() - :give_up_after::interval))",
-            "                       AND false))",
+            "                       AND ended_at < now() - :give_up_after::interval * 99))",
         ),
         expired_secret_does_not_sign=(
             "                AND coalesce(secret.expires_at > now(), true)\n",
@@ -159,7 +163,12 @@ WEBHOOK_GUARDS: Final = (
     ),
     *mutants_in_file(
         changes,
+        test_changes,
         test_unseen_jobs,
+        seen_job_is_of_its_subject=(
+            "DELETE FROM unseen_job WHERE subject_id = $1 AND job_id",
+            "DELETE FROM unseen_job WHERE $1::text <> '' AND job_id",
+        ),
         inbox_page_is_of_its_subject=(
             "DELETE FROM unseen_job WHERE subject_id = $1 AND page = $2",
             "DELETE FROM unseen_job WHERE $1::text <> '' AND page = $2",

@@ -195,3 +195,28 @@ async def test_a_change_after_what_was_read_does_not_count_yet(
 
         assert await changes.changed_jobs(tx, ada_id, {job_id: 1}, {job_id: 1}) == frozenset()
         assert await changes.changed_jobs(tx, ada_id, {job_id: 1}, {job_id: LAST}) == {job_id}
+
+
+async def test_an_end_is_unseen_until_its_own_subject_has_seen_it(
+    database: Database, ada_id: str, make_job: JobFactory
+) -> None:
+    """The statements compare the subject, also where row-level security does not (as here)."""
+    shown, on_a_page = await make_job(), await make_job()
+    for job in (shown, on_a_page):
+        async with database.transaction() as tx:
+            await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
+
+    async def count_unseen() -> int:
+        async with database.transaction() as tx:
+            count: int = await tx.fetchval("SELECT count(*) FROM unseen_job")
+        return count
+
+    async with database.transaction() as tx:
+        page = await changes.stamp_page(tx, ada_id, [on_a_page.id])
+        assert await changes.stamp_page(tx, ada_id, [on_a_page.id]) == page
+        assert await changes.stamp_page(tx, EVE_ID, [on_a_page.id]) != page
+    for subject_id, unseen in ((EVE_ID, 2), (ada_id, 0)):
+        async with database.transaction() as tx:
+            await changes.mark_seen(tx, subject_id, [shown.id])
+            await changes.acknowledge_page(tx, subject_id, page)
+        assert await count_unseen() == unseen

@@ -234,7 +234,6 @@ async def test_a_receiver_that_never_answers_delays_nobody(
 
             await loop.send_due_webhooks()
             await other_receiver.has_received.wait()
-
             tasks.cancel_scope.cancel()
     [webhook] = other_receiver.received
     assert webhook.content["data"]["job_id"] == job_handle(quick)
@@ -446,6 +445,7 @@ async def test_both_secrets_sign_after_a_rotation_and_no_third(
     for secret in (second, third):
         async with database.transaction() as tx:
             assert await webhooks.rotate_secret(tx, worker.vault, ADA_ID, url, secret)
+            assert not await webhooks.rotate_secret(tx, worker.vault, BOB_ID, url, leaked)
     await cancel(database, job)
 
     await send_due_webhooks(worker)
