@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     oauth_metadata: dict[str, Any] = {}
     """JSON: metadata that count instead of those of the authorization server, or besides."""
     hf_oauth_client_id: str | None = None
-    """An application at the Hub, by which people connect their account once."""
+    """An application at the Hub, by which people sign in on our pages, or connect their account."""
     hf_oauth_client_secret: SecretStr | None = None
     """Its secret, if it has one."""
     hf_oauth_scopes: Annotated[tuple[_ScopeToken, ...], NoDecode] = (
@@ -299,11 +299,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_connecting_has_sign_in(self) -> Self:
-        needs = self.auth == "jwt" and self.oauth_client_id is not None
+        needs = self.auth == "huggingface" or self.oauth_client_id is not None
         if self.hf_oauth_client_id is not None and not needs:
             message = (
-                f"{_env_name('hf_oauth_client_id')} is for {_env_name('auth')}=jwt, and a person "
-                f"signs in there first: it needs {_env_name('oauth_client_id')} as well"
+                f"with {_env_name('auth')}=jwt a person signs in at that server first, so "
+                f"{_env_name('hf_oauth_client_id')} needs {_env_name('oauth_client_id')} as well"
             )
             raise ValueError(message)
         return self
@@ -328,6 +328,11 @@ class Settings(BaseSettings):
                 )
                 raise ValueError(message)
         return self
+
+    @property
+    def connects_accounts(self) -> bool:
+        """Whether people connect their account at the Hub with a sign-in at another server."""
+        return self.auth == "jwt" and self.hf_oauth_client_id is not None
 
     @property
     def max_active_by_kind(self) -> dict[str, int]:

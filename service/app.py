@@ -99,9 +99,12 @@ from service.runtime.wait_slots import open_wait_slots
 from service.runtime.watch import open_watch
 from service.web.errors import EXCEPTION_HANDLERS
 from service.web.home import HomePages, Site
+from service.web.job_pages import JobPages
 from service.web.sign_in import (
     OpenedSignIn,
     ServiceUrls,
+    build_page_routes,
+    build_sessions,
     build_sign_in_routes,
     open_sign_in,
     scope_names,
@@ -198,7 +201,7 @@ def assemble_app(
             urls.public,
             external_issuer=urls.issuer if settings.auth == "jwt" else None,
             public_tools=public_tools,
-            can_connect=settings.hf_oauth_client_id is not None,
+            can_connect=settings.connects_accounts,
         ),
         catalog,
     )
@@ -216,6 +219,7 @@ def assemble_app(
             web.state.app = opened.app
             web.state.authenticator = opened.sign_in.authenticator
             web.state.connect_pages = opened.sign_in.connect_pages
+            web.state.account_pages = opened.sign_in.account_pages
             web.state.rate_limiter = opened.rate_limiter
             await stack.enter_async_context(issuer_session)
             database = opened.app.database
@@ -254,6 +258,7 @@ def assemble_app(
         on_answer=metrics.count_answer,
     )
     mcp_route = allow_cross_origin(endpoint, urls.public, settings.allowed_origins)
+    show_account = build_sessions(settings, urls).show_account
     routes = [
         Route("/mcp", mcp_route),
         Route(READ_ONLY_PATH, mcp_route),
@@ -266,14 +271,21 @@ def assemble_app(
                 urls.public,
                 tools,
                 external_issuer=urls.issuer if settings.auth == "jwt" else None,
-                can_connect=settings.hf_oauth_client_id is not None,
-            )
+                can_connect=settings.connects_accounts,
+            ),
+            show_account,
         ).routes,
         *build_upload_routes(),
+        *build_page_routes(
+            settings,
+            urls,
+            lambda: web.state.account_pages,
+            JobPages(lambda: web.state.app, show_account),
+        ),
     ]
     issuer_session = httpx2.AsyncClient(verify=shared_ssl_context())
     routes += build_sign_in_routes(settings, urls, issuer_session)
-    if settings.hf_oauth_client_id is not None:
+    if settings.connects_accounts:
         routes += build_connect_routes(lambda: web.state.connect_pages)
     if settings.metrics_token is not None:
         token = Secret(settings.metrics_token.get_secret_value())

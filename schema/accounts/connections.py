@@ -193,6 +193,8 @@ DELETE FROM connected_account
 RETURNING sign_in_id, connection_id, subject_id, sealed
 """
 
+_DELETE_SESSION: Final = "DELETE FROM connected_account WHERE sign_in_id = $1 RETURNING subject_id"
+
 _DELETE_UNUSED: Final = """
 DELETE FROM connected_account
  WHERE sign_in_id IN (
@@ -445,6 +447,13 @@ async def disconnect_account(
     if tokens is not None:
         await credentials.withdraw_token(tx, row["subject_id"], tokens.access)
     return DeletedConnection(tokens)
+
+
+async def end_session(tx: Transaction, sign_in_id: str) -> None:
+    """Delete the tokens of a session in a browser; jobs go on with the token lent to them."""
+    subject_id = await tx.fetchval(_DELETE_SESSION, sign_in_id)
+    if subject_id is not None:
+        await audit.write_audit_entry(tx, AuditAction.ACCOUNT_DISCONNECTED, subject_id=subject_id)
 
 
 async def delete_unused_connections(tx: Transaction, *, period: timedelta, limit: int) -> str:

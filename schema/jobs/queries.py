@@ -18,7 +18,7 @@ from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.jobs.dependencies import ParentJob
-from schema.jobs.tables import FINAL_STATES, Job, JobState
+from schema.jobs.tables import FINAL_STATES, Job, JobEvent, JobState
 
 _MAX_WHOLE_CHARS: Final = 2000
 """Characters of JSON that a part of a request may have without being cut."""
@@ -439,9 +439,28 @@ async def list_job_events(tx: Transaction, subject_id: str, job_id: UUID) -> lis
     return [{**row, "at": row["at"].isoformat()} for row in rows]
 
 
+async def list_latest_job_events(
+    tx: Transaction, subject_id: str, job_id: UUID, *, limit: int
+) -> list[JobEvent]:
+    """Return the latest events of a job, the oldest of them first; none if it is not theirs."""
+    rows = await tx.fetch(_LIST_LATEST_EVENTS, subject_id, job_id, limit)
+    return [JobEvent.from_row(row) for row in reversed(rows)]
+
+
 async def is_idempotency_key_used(tx: Transaction, subject_id: str, key: str) -> bool:
     """Return whether an idempotency key of the subject has made a job."""
     return await tx.fetchval(_FIND_IDEMPOTENCY_KEY, subject_id, key) is not None
+
+
+_LIST_LATEST_EVENTS: Final = """
+SELECT event.*
+  FROM job_event AS event
+  JOIN job ON job.id = event.job_id
+ WHERE job.subject_id = $1
+   AND event.job_id = $2
+ ORDER BY event.version DESC
+ LIMIT $3
+"""
 
 
 _FIND_JOB_IDS: Final = """

@@ -98,7 +98,17 @@ class ConnectedAccounts:
             ConnectionLost: the Hub does not accept its tokens.
             Unavailable: the Hub or the database does not answer.
         """
-        connection = await self._load(hash_sign_in(identity.issuer, identity.subject))
+        return await self.authenticate_sign_in(hash_sign_in(identity.issuer, identity.subject))
+
+    async def authenticate_sign_in(self, sign_in_id: str) -> Caller:
+        """Do so for the key of a sign-in, such as that of a session in a browser.
+
+        Raises:
+            HubAuthorityMissing: no account is connected.
+            ConnectionLost: the Hub does not accept its tokens.
+            Unavailable: the Hub or the database does not answer.
+        """
+        connection = await self._load(sign_in_id)
         if connection.expires_soon:
             connection = await self._refresh(connection)
         try:

@@ -70,7 +70,7 @@ async def run_checks(stack_environment: Mapping[str, str] | None = None) -> list
         await check_redis(settings),
         await check_hub(settings),
         *([] if settings.auth == "huggingface" else [await check_issuer(settings)]),
-        *([] if settings.hf_oauth_client_id is None else [await check_connecting(settings)]),
+        *([await check_connecting(settings)] if settings.connects_accounts else []),
         *([] if stack_environment is None else [await _check_service(settings)]),
     ]
 

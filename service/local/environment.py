@@ -12,6 +12,7 @@ from secrets import token_bytes
 from typing import Final
 
 from service.local.data_dir import read_or_create_private_file
+from service.local.hub_emulator.oauth.clients import PAGES_CLIENT_ID
 
 _UNINHERITED_VARIABLES: Final = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DATABASE_URL", "REDIS_URL"}
 
@@ -51,6 +52,8 @@ def service_environment(
             "HOLDFAST_OBSERVE_MIN": "0.5s",
             "HOLDFAST_SWEEP": "0.5s",
         }
+        if environ.get("HOLDFAST_AUTH", "huggingface") == "huggingface":
+            settings["HOLDFAST_HF_OAUTH_CLIENT_ID"] = PAGES_CLIENT_ID
     servers = {
         "HOLDFAST_DATABASE_URL": database_url,
         "HOLDFAST_REDIS_URL": redis_url,

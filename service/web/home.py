@@ -1,7 +1,7 @@
 """The front page: what this is, how to connect a client, what a call carries, and every tool."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,6 +17,7 @@ from service.mcp.catalog.help import SCOPE_USES
 from service.mcp.tool import READ_ONLY, McpTool
 from service.runtime.toolsets import TOOLS_BY_TOOLSET, ToolSelection, Toolset
 from service.web.client_config import Connection, build_client_configs
+from service.web.sessions import SignedInAccount
 from service.web.tool_cards import build_tool_groups, describe_tools
 
 _JSON_HEADERS: Final = {
@@ -64,8 +65,17 @@ class _ToolsetChoice:
 class HomePages:
     """The pages that anybody may open."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(
+        self, site: Site, show_account: Callable[[Request], SignedInAccount | None]
+    ) -> None:
+        """Prepare the page.
+
+        Args:
+            site: what it says.
+            show_account: who has signed in, for its header.
+        """
         self._site = site
+        self._show_account = show_account
         self._groups = build_tool_groups(site.tools)
         self._tools = describe_tools(site.tools)
         self._access = _describe_access(site)
@@ -94,6 +104,7 @@ class HomePages:
         client = chosen if chosen in clients else clients[0]
         return respond_with_template(
             "home.html",
+            account=self._show_account(request),
             tools=self._site.tools,
             groups=self._groups,
             access=self._access,

@@ -4,7 +4,7 @@ With an application of the operator's at the authorization server, clients sign 
 proxy). With another one at the Hub, a person connects their account there, once.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Self
@@ -29,8 +29,23 @@ from service.http.connect.routes import HUB_PATH, SIGN_IN_PATH, ConnectPages
 from service.http.sign_in_proxy.provider import ProxyKeys, SignInProxy
 from service.http.sign_in_proxy.routes import build_mirror_route, build_proxy_routes
 from service.runtime.sealed_tokens import SealedTokens, derive_keys
+from service.web.account_pages import (
+    SIGN_IN_PATH as SIGN_IN_PAGE,
+)
+from service.web.account_pages import (
+    AccountPages,
+    build_account_routes,
+    build_missing_routes,
+)
+from service.web.browser_sign_in import CALLBACK_PATH, BrowserSignIn, SignInServices
+from service.web.job_pages import JobPages
+from service.web.sessions import Sessions
 
 _CONNECT_PATH: Final = "/connect"
+_NO_APPLICATION: Final = (
+    "The operator of this service has not set up a sign-in for its pages: it needs an application "
+    "at Hugging Face, in HOLDFAST_HF_OAUTH_CLIENT_ID. Clients sign in by themselves."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,8 @@ class OpenedSignIn:
     authenticator: Authenticator
     connect_pages: ConnectPages | None = None
     """None: the operator has no application at the Hub."""
+    account_pages: AccountPages | None = None
+    """None: the same, or people sign in at another authorization server."""
 
 
 def build_sign_in_routes(
@@ -111,7 +128,16 @@ async def open_sign_in(
         session: for calls to authorization servers.
     """
     if settings.auth == "huggingface" or settings.jwt_issuer is None:
-        yield OpenedSignIn(HubAuthenticator(token_verifier))
+        hub_sign_in = _open_browser_sign_in(
+            settings,
+            urls,
+            session,
+            token_verifier=token_verifier,
+            hub_accounts=hub_accounts,
+            database=database,
+            vault=vault,
+        )
+        yield OpenedSignIn(HubAuthenticator(token_verifier), account_pages=hub_sign_in)
         return
     async with open_jwt_verifier(
         issuer=settings.jwt_issuer,
@@ -166,6 +192,81 @@ async def open_sign_in(
             connected_accounts=accounts,
         )
         yield OpenedSignIn(authenticator, pages)
+
+
+def build_sessions(settings: Settings, urls: ServiceUrls) -> Sessions:
+    """Build what reads and writes the cookies of sessions."""
+    seals = SealedTokens(derive_keys(settings, b"holdfast session"))
+    return Sessions(seals, is_https=urls.public.startswith("https://"))
+
+
+def _open_browser_sign_in(
+    settings: Settings,
+    urls: ServiceUrls,
+    session: httpx2.AsyncClient,
+    *,
+    token_verifier: TokenVerifier,
+    hub_accounts: HubAccountClient,
+    database: TenantDatabase,
+    vault: Vault,
+) -> AccountPages | None:
+    """Build the pages of signing in with Hugging Face; None without an application there."""
+    if settings.hf_oauth_client_id is None:
+        return None
+    hub = UpstreamServer(
+        session,
+        IssuerMetadata(session, urls.hub, {}),
+        Application(
+            client_id=settings.hf_oauth_client_id,
+            client_secret=_as_secret(settings.hf_oauth_client_secret),
+            redirect_url=f"{urls.public}{CALLBACK_PATH}",
+        ),
+        audience=None,
+    )
+    services = SignInServices(
+        hub=hub,
+        hub_accounts=hub_accounts,
+        accounts=ConnectedAccounts(
+            database,
+            vault,
+            token_verifier,
+            hub,
+            connect_url=f"{urls.public}{SIGN_IN_PAGE}",
+        ),
+        database=database,
+        vault=vault,
+        seals=SealedTokens(derive_keys(settings, b"holdfast browser sign-in")),
+        scopes=settings.hf_oauth_scopes,
+    )
+    sessions = build_sessions(settings, urls)
+    return AccountPages(BrowserSignIn(services, sessions), sessions, urls.public)
+
+
+def build_page_routes(
+    settings: Settings,
+    urls: ServiceUrls,
+    get_pages: Callable[[], AccountPages],
+    job_pages: JobPages,
+) -> list[Route]:
+    """Build the pages that need somebody, or those that say why nobody can sign in.
+
+    Args:
+        settings: of the deployment.
+        urls: of the service and its servers.
+        get_pages: called with each request; the pages are opened after the routes.
+        job_pages: what people see who have signed in.
+    """
+    if settings.auth == "jwt":
+        sentence = f"This service signs people in at {urls.issuer}, which its pages cannot do yet."
+        if settings.connects_accounts:
+            link, text = _CONNECT_PATH, "Connect your account"
+            return build_missing_routes(
+                f"{sentence} Connect your account once instead.", link, text
+            )
+        return build_missing_routes(sentence, "/#connect", "Connect a client")
+    if settings.hf_oauth_client_id is None:
+        return build_missing_routes(_NO_APPLICATION, "/#connect", "Connect a client")
+    return [*build_account_routes(get_pages), *job_pages.routes(get_pages)]
 
 
 def sign_in_scopes(settings: Settings) -> tuple[str, ...]:

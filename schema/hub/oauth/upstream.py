@@ -72,6 +72,8 @@ class TokenAnswer(BaseModel):
     """Seconds."""
     scope: str | None = None
     refresh_token: str | None = None
+    id_token: str | None = None
+    """Of OpenID Connect; only the sign-in on our pages reads it, for its nonce."""
 
     @field_validator("token_type", mode="before")
     @classmethod
@@ -212,9 +214,22 @@ class UpstreamServer:
         return not metadata.authorization_response_iss_parameter_supported
 
     async def build_authorization_url(
-        self, *, state: str, code_challenge: str, scopes: Sequence[str], resource: str | None
+        self,
+        *,
+        state: str,
+        code_challenge: str,
+        scopes: Sequence[str],
+        resource: str | None,
+        nonce: str | None = None,
     ) -> str:
         """Return where a person signs in.
+
+        Args:
+            state: comes back with the answer.
+            code_challenge: of the proof key.
+            scopes: what the person is asked to grant.
+            resource: what the access token is for; None: the server does not know of it.
+            nonce: comes back in the ID token.
 
         Raises:
             Unavailable: the server does not answer.
@@ -229,6 +244,7 @@ class UpstreamServer:
             "code_challenge": code_challenge,
             "code_challenge_method": "S256",
             **self._target(resource),
+            **({} if nonce is None else {"nonce": nonce}),
         }
         separator = "&" if urlsplit(metadata.authorization_endpoint).query else "?"
         return f"{metadata.authorization_endpoint}{separator}{urlencode(parameters)}"

@@ -35,7 +35,8 @@ def build_site(**changes: Any) -> Starlette:
     }
     site = Site(**values | changes)
     return Starlette(
-        routes=[STATIC_ROUTE, *HomePages(site).routes], exception_handlers=EXCEPTION_HANDLERS
+        routes=[STATIC_ROUTE, *HomePages(site, lambda _: None).routes],
+        exception_handlers=EXCEPTION_HANDLERS,
     )
 
 

@@ -19,6 +19,7 @@ from service.local.hub_emulator.oauth.scopes import DEFAULT_SCOPE, SCOPES
 from service.local.hub_emulator.shared.clock import read_unix_clock
 
 _LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_PAGE_HOSTS: Final = ("127.0.0.1", "localhost")
 _URI_PATTERN: Final = re.compile(r"[!-~]{1,2000}")
 """The characters of a URI. Parsers disagree about URIs with other characters in them."""
 
@@ -94,10 +95,23 @@ class OAuthClient:
         }
 
 
+PAGES_CLIENT_ID: Final = "holdfast-local"
+"""The application by which people sign in on the pages of the local stack."""
+
+
 class OAuthClientStore:
-    """The clients that registered most recently."""
+    """The clients that registered most recently, and the one of the local stack."""
 
     def __init__(self) -> None:
+        self._own_client = OAuthClient(
+            PAGES_CLIENT_ID,
+            None,
+            ClientRegistration(
+                redirect_uris=[f"http://{host}/sign-in/callback" for host in _PAGE_HOSTS],
+                client_name="Holdfast",
+                token_endpoint_auth_method="none",  # noqa: S106  # a method
+            ),
+        )
         self._clients: BoundedCache[OAuthClient] = BoundedCache()
 
     def register(self, registration: ClientRegistration) -> OAuthClient:
@@ -110,6 +124,8 @@ class OAuthClientStore:
 
     def get(self, client_id: str) -> OAuthClient | None:
         """Return a client by its id."""
+        if client_id == PAGES_CLIENT_ID:
+            return self._own_client
         return self._clients.get(client_id)
 
 
