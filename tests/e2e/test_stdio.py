@@ -8,6 +8,7 @@ import pytest
 from mcp import Client
 
 from tests.e2e.test_cli import has_no_processes
+from tests.support.paths import REPOSITORY
 from tests.support.polling import wait_until
 from tests.support.stdio import StdioProcess, connect_stdio, run_stdio
 
@@ -52,13 +53,14 @@ async def test_a_client_that_knows_only_programs_runs_a_job_to_its_result(tmp_pa
     """The first request waits until the stack is up, and nothing is left at the end."""
     folder, log = tmp_path / "data", tmp_path / "stdio.log"
 
-    async with connect_stdio(
-        ["--local", "--data", str(folder)], log=log, environment=QUICK
-    ) as client:
+    arguments = ["--local", "--data", str(folder), "--allow-folder", str(REPOSITORY / "docs")]
+    async with connect_stdio(arguments, log=log, environment=QUICK) as client:
+        upload = await call(client, "upload_file", path="clients.md")
         handle = await run_job(client, "python", "-c", "print('from stdio')")
         result = await call(client, "job_result", job_id=handle)
         logs = await call(client, "job_logs", job_id=handle)
 
+    assert upload["upload_id"].startswith("upload_")
     assert result["state"] == "succeeded"
     assert [line["text"] for line in logs["lines"]] == ["from stdio"]
     assert has_no_processes(folder)

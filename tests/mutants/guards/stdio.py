@@ -2,8 +2,17 @@
 
 from typing import Final
 
-from service.cli.stdio import bridge, command, messages, service_client, shared_folders, streams
+from service.cli.stdio import (
+    bridge,
+    command,
+    file_upload,
+    messages,
+    service_client,
+    shared_folders,
+    streams,
+)
 from service.cli.stdio import tokens as stdio_tokens
+from tests.e2e import test_stdio_upload
 from tests.mutants.mutant import mutants_in_file
 from tests.service.cli.stdio import test_real_service, test_scripted_service, test_shared_folders
 
@@ -32,12 +41,25 @@ STDIO_GUARDS: Final = (
         token_file_is_never_sent=("if (state.st_dev, state.st_ino) in excluded:", "if False:"),
         system_folders_are_not_shared=(
             'if resolved == Path("/") or any(resolved.is_relative_to(each)',
-            "if any(False for each",
+            "if any(False",
         ),
         written_file_is_noticed=(
             "return (state.st_size, state.st_mtime_ns) != (self.size, self.modified_ns)",
             "return False",
         ),
+    ),
+    *mutants_in_file(
+        file_upload,
+        test_stdio_upload,
+        file_goes_to_its_service=(
+            "if _read_origin(url) not in map(_read_origin, loopback_aliases(target.endpoint)):",
+            "if False:",
+        ),
+        service_decides_no_own_header=(
+            "if isinstance(value, str) and name.lower() not in _OWN_HEADERS",
+            "if isinstance(value, str)",
+        ),
+        written_file_is_not_stored=("if not piece or (", "if False and ("),
     ),
     *mutants_in_file(
         service_client,

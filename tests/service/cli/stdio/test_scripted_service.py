@@ -6,7 +6,6 @@ The bridge is a real process. The server answers over real HTTP, as each test sa
 import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -44,6 +43,15 @@ class ScriptedServer:
         self.url = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Be the ASGI application."""
+        if scope["type"] == "http":
+            await self._respond(scope, receive, send)
+            return
+        for word in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{word}.complete"})
+
+    async def _respond(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         body = await request.body()
         self.bodies.append(body)
@@ -86,18 +94,8 @@ class ScriptedServer:
 @pytest.fixture
 def server() -> Generator[ScriptedServer]:
     scripted = ScriptedServer()
-    with ExitStack() as stack:
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                await scripted(scope, receive, send)
-            else:
-                await receive()
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
-                await send({"type": "lifespan.shutdown.complete"})
-
-        scripted.url = stack.enter_context(serve_app(app))
+    with serve_app(scripted) as url:
+        scripted.url = url
         yield scripted
 
 
@@ -364,12 +362,7 @@ def test_a_token_goes_nowhere_else(
 ) -> None:
     """Whoever can make a service redirect would have the token of everybody."""
     thief = ScriptedServer()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await thief(scope, receive, send)
-
-    with serve_app(app) as elsewhere:
+    with serve_app(thief) as elsewhere:
         server.answer_with(
             lambda: Response(status_code=status, headers={"location": f"{elsewhere}/mcp"})
         )

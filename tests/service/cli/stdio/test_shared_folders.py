@@ -132,6 +132,25 @@ def test_whatever_is_elsewhere_is_refused_with_a_sentence(
     assert SECRET.decode() not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("data/../data/train.csv", r"path with \.\. is refused"),
+        ("https://127.0.0.1/train.csv", "this is a URL"),
+        ("FILE:data/train.csv", "this is a URL"),
+    ],
+)
+def test_a_path_that_leads_around_is_refused_for_what_it_is(
+    home: Path, folders: SharedFolders, path: str, words: str
+) -> None:
+    """Also where it would lead to a file that may be sent."""
+    (home / "shared" / "FILE:data").mkdir()
+    (home / "shared" / "FILE:data" / "train.csv").write_bytes(CONTENT)
+
+    with pytest.raises(FileRefused, match=words):
+        read(folders, path)
+
+
 def test_no_link_is_followed(home: Path, folders: SharedFolders) -> None:
     """Not as the file, not as a folder on the way, and not within the folder either."""
     shared = home / "shared"
