@@ -201,9 +201,9 @@ async def job_result(
         ExportKind | None, EMPTY_IS_NONE, Field(description="Only a link: to all of it as a file.")
     ] = None,
     file: Annotated[
-        str | None,
+        Annotated[str, Field(min_length=1, max_length=1000)] | None,
         EMPTY_IS_NONE,
-        Field(min_length=1, max_length=1000, description="Read this text file that it left."),
+        Field(description="Read this text file that it left."),
     ] = None,
     *,
     app: AppDep,
