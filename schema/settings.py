@@ -418,14 +418,14 @@ def _read_space_variables(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     is_external = environment.get(_env_name("auth"), "").lower() == "jwt"
     prefix = "hf_oauth" if is_external else "oauth"
-    given = {
+    settings = {
         "public_url": f"https://{host}",
         "hub_url": environment.get("OPENID_PROVIDER_URL", ""),
         f"{prefix}_client_id": environment.get("OAUTH_CLIENT_ID", ""),
         f"{prefix}_client_secret": environment.get("OAUTH_CLIENT_SECRET", ""),
         "hf_oauth_scopes": environment.get("OAUTH_SCOPES", ""),
     }
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in settings.items() if value}
 
 
 def describe_unknown_variables() -> list[str]:
