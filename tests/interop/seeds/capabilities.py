@@ -70,7 +70,7 @@ FINDINGS: Final = pytest.StashKey[list[Finding]]()
 FASTMCP: Final = System("A3", "FastMCP", "fastmcp", python_environments.lock_path("fastmcp4"))
 GRADIO: Final = System("A4", "Gradio", "gradio", python_environments.lock_path("gradio"))
 NOT_RUN: Final = (
-    "| A1 | fast-agent | `fast-agent-mcp` | each | it needs Python 3.13, and this runs on 3.11 |",
+    "| A1 | fast-agent | `fast-agent-mcp` | each | above, in a Debian of its own |",
     "| A2 | the official server | `@llmindset/hf-mcp-server` | each | it needs huggingface.co |",
     "| A5 | FastAPI-MCP | `fastapi-mcp` 0.4.0 | each | it does not start with the MCP SDK 2 |",
 )
