@@ -377,6 +377,7 @@ async def _open_app(
             space_catalog=SpaceCatalog(hub_accounts, tenant_database, settings.spaces_url),
             monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
             webhook_origins=settings.webhook_origins,
+            spending_retention=settings.retention_spending,
             tracer=tracer,
         )
         yield _OpenedApp(app, sign_in, rate_limiter)

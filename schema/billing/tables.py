@@ -76,7 +76,7 @@ class SpendingTable(Spending, table=True):
 
 
 class UsageHistory(Record):
-    """What deleted jobs of a subject were and cost: those of one day, kind, workspace and flavor.
+    """What deleted jobs of a subject were and cost: one row for all with the same names.
 
     A deletion adds to it what `v_usage` showed of the job, so sums over the view stay as they are.
     """
@@ -88,6 +88,7 @@ class UsageHistory(Record):
     kind: str = Field(sa_type=TEXT)
     workspace_id: UUID | None = None
     flavor: str | None = Field(default=None, sa_type=TEXT)
+    namespace: str = Field(sa_type=TEXT)
     jobs: int = Field(sa_type=BIGINT)
     succeeded: int = Field(sa_type=BIGINT)
     failed: int = Field(sa_type=BIGINT)
@@ -95,6 +96,8 @@ class UsageHistory(Record):
     run_microseconds: int | None = Field(default=None, sa_type=BIGINT)
     """None if none of them was seen to start."""
     spent_micro_usd: int = Field(sa_type=BIGINT)
+    uncounted_micro_usd: int = Field(sa_type=BIGINT)
+    """What they cost beyond what was held for them."""
     unpriced: int = Field(sa_type=BIGINT)
     """How many had no price."""
 
@@ -107,7 +110,7 @@ class UsageHistoryTable(UsageHistory, table=True):
             ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
         ),
         UniqueConstraint(
-            *("subject_id", "day", "kind", "workspace_id", "flavor"),
+            *("subject_id", "day", "kind", "workspace_id", "flavor", "namespace"),
             name="uq_usage_history_group",
             postgresql_nulls_not_distinct=True,
         ),

@@ -134,7 +134,7 @@ _GET_JOB_STATUSES: Final = parse_statement(
     " AND job.id = ANY(:job_ids::uuid[])"
 )
 
-_LIST_CONDITIONS: Final = """
+LIST_CONDITIONS_SQL: Final = """
    AND (:workspace_id::uuid IS NULL OR job.workspace_id = :workspace_id)
    AND (:states::text[] IS NULL OR job.state = ANY(:states))
    AND (:kind::text IS NULL OR job.kind = :kind)
@@ -146,7 +146,7 @@ _LIST_CONDITIONS: Final = """
 
 _LIST_JOBS: Final = parse_statement(f"""{_SHORT_STATUS_SELECT}
    AND (:before::uuid IS NULL OR job.id < :before)
-   {_LIST_CONDITIONS}
+   {LIST_CONDITIONS_SQL}
  ORDER BY job.id DESC
  LIMIT :limit
 """)
@@ -158,7 +158,7 @@ _MAX_COUNTED_JOBS: Final = 1000
 # common one beside it costs nothing. How rare it is, no plan can know: with LIMIT in the inner part
 # Postgres looks up each job of the label by its id, and cannot walk through all jobs instead. With
 # an array of ids, only those on the page are read whole.
-_LIST_LABELLED_JOBS: Final = parse_statement(f"""
+RAREST_LABEL_SQL: Final = f"""
 WITH rarest AS MATERIALIZED (
     SELECT name, value
       FROM jsonb_each_text(:labels) AS wanted (name, value)
@@ -171,21 +171,24 @@ WITH rarest AS MATERIALIZED (
                       AND job_label.value = wanted.value
                     LIMIT {_MAX_COUNTED_JOBS}) AS counted) END
      LIMIT 1
-), page AS MATERIALIZED (
-    SELECT labelled.job_id
+)"""  # noqa: S608  # our own words
+LABELLED_JOBS_SQL: Final = f"""
       FROM job_label AS labelled
      CROSS JOIN LATERAL (
-           SELECT
+           SELECT *
              FROM job
             WHERE job.id = labelled.job_id
               AND job.labels @> :labels
-                  {_LIST_CONDITIONS}
-            LIMIT 1) AS matching
+                  {LIST_CONDITIONS_SQL}
+            LIMIT 1) AS job
      WHERE labelled.subject_id = :subject_id
        AND labelled.name = (SELECT name FROM rarest)
        AND labelled.value = (SELECT value FROM rarest)
        AND labelled.job_id < coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-     ORDER BY labelled.job_id DESC
+     ORDER BY labelled.job_id DESC"""  # noqa: S608  # our own words
+_LIST_LABELLED_JOBS: Final = parse_statement(f"""{RAREST_LABEL_SQL}, page AS MATERIALIZED (
+    SELECT labelled.job_id
+    {LABELLED_JOBS_SQL}
      LIMIT :limit
 )
 {_SHORT_STATUS_SELECT}
@@ -203,7 +206,7 @@ WITH page AS MATERIALIZED (
              FROM job
             WHERE job.id = unseen.job_id
               AND :labels::jsonb <@ job.labels
-                  {_LIST_CONDITIONS}
+                  {LIST_CONDITIONS_SQL}
             LIMIT 1) AS matching
      WHERE unseen.subject_id = :subject_id
        AND unseen.job_id < coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
@@ -222,7 +225,6 @@ SELECT job_payload.result
  WHERE job.subject_id = $1
    AND job.id = $2
 """
-
 
 _LIST_JOB_EVENTS: Final = """
 SELECT event.at, event.version, event.kind, event.state, event.actor, event.facts
@@ -360,6 +362,8 @@ class JobFilter:
     schedule_id: UUID | None = None
     unseen: bool = False
     """Only those that have ended and that no call has shown since."""
+    words: Sequence[str] = ()
+    """For `schema.jobs.search`: each of them stands in it, in upper or lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,10 +397,18 @@ async def get_job_statuses(
 async def list_jobs(
     tx: Transaction, subject_id: str, job_filter: JobFilter, *, before: UUID | None, limit: int
 ) -> list[JobStatus]:
-    """Return the newest jobs of the subject that are older than `before`."""
+    """Return the newest jobs of the subject that are older than `before`, whatever the words."""
+    values = bind_filter(subject_id, job_filter, before) | {"limit": limit}
+    statement = _LIST_LABELLED_JOBS if job_filter.labels else _LIST_JOBS
+    statement = _LIST_UNSEEN_JOBS if job_filter.unseen else statement
+    return [JobStatus.from_row(row) for row in await tx.fetch(*statement.bind(**values))]
+
+
+def bind_filter(subject_id: str, job_filter: JobFilter, before: UUID | None) -> dict[str, object]:
+    """Return the values of the conditions of a list, by their names."""
     since, since_ago = _split_time_bound(job_filter.since)
     until, until_ago = _split_time_bound(job_filter.until)
-    bounds: dict[str, object] = {
+    values: dict[str, object] = {
         "subject_id": subject_id,
         "before": before,
         "workspace_id": job_filter.workspace_id,
@@ -408,15 +420,9 @@ async def list_jobs(
         "until_ago": until_ago,
         "rerun_of": job_filter.rerun_of,
         "schedule_id": job_filter.schedule_id,
-        "limit": limit,
     }
-    if job_filter.unseen:
-        rows = await tx.fetch(*_LIST_UNSEEN_JOBS.bind(labels=job_filter.labels, **bounds))
-    elif job_filter.labels:
-        rows = await tx.fetch(*_LIST_LABELLED_JOBS.bind(labels=job_filter.labels, **bounds))
-    else:
-        rows = await tx.fetch(*_LIST_JOBS.bind(**bounds))
-    return [JobStatus.from_row(row) for row in rows]
+    needs_labels = job_filter.labels or job_filter.unseen
+    return values | ({"labels": job_filter.labels} if needs_labels else {})
 
 
 def _split_time_bound(
@@ -471,7 +477,6 @@ SELECT id
  ORDER BY id DESC
  LIMIT $4
 """
-
 
 _FIND_WORKSPACE_IDS: Final = """
 SELECT id

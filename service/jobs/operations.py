@@ -18,9 +18,9 @@ from schema.common.ids import HandleKind
 from schema.common.name_matching import did_you_mean
 from schema.common.text import short_repr
 from schema.db.database import Transaction
-from schema.jobs import changes as job_changes
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
+from schema.jobs.monitoring import changes as job_changes
 from schema.jobs.queries import JobFilter, JobStatus
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.schedules import store as schedule_store

@@ -22,8 +22,8 @@ from schema.common.durations import format_duration
 from schema.common.errors import Invalid, Unavailable
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
-from schema.jobs import changes as job_changes
-from schema.jobs.changes import JobVersion
+from schema.jobs.monitoring import changes as job_changes
+from schema.jobs.monitoring.changes import JobVersion
 from schema.jobs.queries import JobStatus
 from service.auth.caller import Caller
 from service.jobs import operations

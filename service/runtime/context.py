@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from schema.accounts.tables import Hold
@@ -56,6 +57,8 @@ class App:
     """The name of the private bucket for outputs, in the namespace that runs the job."""
     monthly_budget_micro_usd: int | None
     """What the jobs of a subject may cost in a month, if they have no budget of their own."""
+    spending_retention: timedelta
+    """How long the sums of deleted jobs are stored."""
     webhook_origins: Collection[str] = ()
     """Origins that webhooks may go to besides the public web."""
     tracer: Tracer | None = None

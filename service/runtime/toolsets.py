@@ -50,7 +50,7 @@ TOOLS_BY_TOOLSET: Final[Mapping[Toolset, frozenset[str]]] = {
             *("update_workspace", "archive_workspace", "rotate_webhook_secret"),
         }
     ),
-    Toolset.ACCOUNT: frozenset({"whoami"}),
+    Toolset.ACCOUNT: frozenset({"whoami", "spending"}),
 }
 
 

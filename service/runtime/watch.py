@@ -31,8 +31,8 @@ from typing_extensions import override
 
 from schema.common.errors import Unavailable
 from schema.common.process.background import run_in_background
-from schema.jobs import changes
-from schema.jobs.changes import JobVersion
+from schema.jobs.monitoring import changes
+from schema.jobs.monitoring.changes import JobVersion
 from schema.messaging import change_notifications
 from service.database import TenantDatabase
 from service.runtime.shared_reads import SharedReads

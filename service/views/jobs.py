@@ -282,6 +282,8 @@ class JobPage(View):
     jobs: list[JobEntry]
     next_cursor: str | None
     """Pass as cursor for older ones."""
+    searched_until: Detail[datetime | None] = None
+    """The search for text stopped at a job of then; older ones may match too."""
 
 
 class LogLine(View):

@@ -22,8 +22,9 @@ from starlette.routing import Route
 from schema.common.errors import Invalid, NotFound
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
-from schema.jobs import changes, queries
-from schema.jobs.changes import JobVersion
+from schema.jobs import queries
+from schema.jobs.monitoring import changes
+from schema.jobs.monitoring.changes import JobVersion
 from schema.jobs.queries import JobFilter, JobStatus
 from schema.jobs.tables import FINAL_STATES, JobKind, JobState
 from service.auth.caller import Caller

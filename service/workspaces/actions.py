@@ -7,7 +7,7 @@ from schema.common.errors import NameTaken, NotFound
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
-from schema.jobs.changes import MAX_LATEST_JOBS
+from schema.jobs.monitoring.changes import MAX_LATEST_JOBS
 from schema.jobs.queries import JobFilter
 from schema.workspaces import store as workspace_store
 from schema.workspaces import webhooks

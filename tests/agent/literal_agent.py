@@ -124,6 +124,15 @@ class LiteralAgent:
         return None
 
 
+def merge_repeated_waits(tools: list[str]) -> list[str]:
+    """Take waits that follow one another for one."""
+    return [
+        tool
+        for before, tool in zip([None, *tools], tools, strict=False)
+        if (before, tool) != ("wait_for_jobs",) * 2
+    ]
+
+
 def _correct_call(refused: ToolCall, answer: str) -> ToolCall | None:
     """Repeat a call as its refusal says it should have been; none if it does not say."""
     if (whole := _CORRECT_CALL.search(answer)) is not None:

@@ -12,7 +12,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.agent.literal_agent import AgentRun, HostView, LiteralAgent
+from tests.agent.literal_agent import AgentRun, HostView, LiteralAgent, merge_repeated_waits
 from tests.support.http_clients import AsyncHttpClient
 from tests.support.stack import McpCaller
 
@@ -40,15 +40,6 @@ def check_run(agent_run: AgentRun, *tools: str) -> str:
     """
     assert merge_repeated_waits(agent_run.tools) == list(tools), "\n".join(agent_run.answers)
     return agent_run.answers[-1]
-
-
-def merge_repeated_waits(tools: list[str]) -> list[str]:
-    """Take waits that follow one another for one."""
-    return [
-        tool
-        for before, tool in zip([None, *tools], tools, strict=False)
-        if (before, tool) != ("wait_for_jobs",) * 2
-    ]
 
 
 def python_command(code: str) -> dict[str, Any]:

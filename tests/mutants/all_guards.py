@@ -13,6 +13,7 @@ from tests.mutants.guards.migrations import MIGRATION_GUARDS
 from tests.mutants.guards.outputs import OUTPUT_GUARDS
 from tests.mutants.guards.rate_limits import RATE_LIMIT_GUARDS
 from tests.mutants.guards.redaction import REDACTION_GUARDS
+from tests.mutants.guards.spending import SPENDING_GUARDS
 from tests.mutants.guards.stdio import STDIO_GUARDS
 from tests.mutants.guards.tenant_isolation import TENANT_ISOLATION_GUARDS
 from tests.mutants.guards.tokens import TOKEN_GUARDS
@@ -31,6 +32,7 @@ ALL_GUARDS: Final = (
     *IDENTITY_GUARDS,
     *TRANSITION_GUARDS,
     *COST_GUARDS,
+    *SPENDING_GUARDS,
     *WORKER_GUARDS,
     *RATE_LIMIT_GUARDS,
     *TOKEN_GUARDS,

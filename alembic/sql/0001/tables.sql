@@ -519,22 +519,24 @@ CREATE TABLE spending (
 );
 
 -- What the deleted jobs of a subject were, and what they cost: one row for each day (UTC) of creation,
--- kind, workspace and flavor. The deletion of a job adds to it, so the views of usage count a job
--- that is deleted like one that is not.
+-- kind, workspace, flavor and namespace. The deletion of a job adds to it, so the views of usage count
+-- a job that is deleted like one that is not.
 CREATE TABLE usage_history (
-    id               bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-    subject_id       text   NOT NULL,
-    day              date   NOT NULL,
-    kind             text   NOT NULL,
-    workspace_id     uuid,
-    flavor           text,
-    jobs             bigint NOT NULL,
-    succeeded        bigint NOT NULL,
-    failed           bigint NOT NULL,
-    cancelled        bigint NOT NULL,
-    run_microseconds bigint,  -- null if none of them was seen to start
-    spent_micro_usd  bigint NOT NULL,
-    unpriced         bigint NOT NULL,
+    id                  bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    subject_id          text   NOT NULL,
+    day                 date   NOT NULL,
+    kind                text   NOT NULL,
+    workspace_id        uuid,
+    flavor              text,
+    namespace           text   NOT NULL,
+    jobs                bigint NOT NULL,
+    succeeded           bigint NOT NULL,
+    failed              bigint NOT NULL,
+    cancelled           bigint NOT NULL,
+    run_microseconds    bigint,  -- null if none of them was seen to start
+    spent_micro_usd     bigint NOT NULL,
+    uncounted_micro_usd bigint NOT NULL,
+    unpriced            bigint NOT NULL,
     CONSTRAINT pk_usage_history PRIMARY KEY (id),
     CONSTRAINT fk_usage_history_subject_id_subject
         FOREIGN KEY (subject_id) REFERENCES subject (id),
@@ -542,7 +544,7 @@ CREATE TABLE usage_history (
     CONSTRAINT fk_usage_history_workspace_id_subject_id_workspace
         FOREIGN KEY (workspace_id, subject_id) REFERENCES workspace (id, subject_id),
     CONSTRAINT uq_usage_history_group
-        UNIQUE NULLS NOT DISTINCT (subject_id, day, kind, workspace_id, flavor),
+        UNIQUE NULLS NOT DISTINCT (subject_id, day, kind, workspace_id, flavor, namespace),
     CONSTRAINT ck_usage_history_spent_counted CHECK (spent_micro_usd >= 0)
 );
 

@@ -142,12 +142,14 @@ SELECT job.id AS job_id,
            AS run_microseconds,
        coalesce(cost.spent_micro_usd, 0) AS spent_micro_usd,
        coalesce(cost.held_micro_usd, 0) AS held_micro_usd,
-       (cost.job_id IS NULL)::int::bigint AS unpriced
+       (cost.job_id IS NULL)::int::bigint AS unpriced,
+       job.namespace,
+       coalesce(cost.uncounted_micro_usd, 0) AS uncounted_micro_usd
   FROM job
   LEFT JOIN job_cost AS cost ON cost.job_id = job.id
 UNION ALL
 SELECT NULL, subject_id, day, kind, workspace_id, flavor, jobs, succeeded, failed, cancelled, 0,
-       run_microseconds, spent_micro_usd, 0, unpriced
+       run_microseconds, spent_micro_usd, 0, unpriced, namespace, uncounted_micro_usd
   FROM usage_history;
 
 -- One row for each workspace: how many jobs, for how long on which hardware, and at what cost.

@@ -1,1 +1,1 @@
-"""What operators see of jobs and workers: heartbeats, and numbers about the queues."""
+"""What is seen of jobs and workers from outside: changes, heartbeats, numbers about the queues."""

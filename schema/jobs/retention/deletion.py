@@ -17,14 +17,15 @@ IS_DELETABLE_SQL: Final = """finished_at IS NOT NULL
 
 DELETE_CHOSEN_SQL: Final = """used AS (
     INSERT INTO usage_history AS earlier (
-        subject_id, day, kind, workspace_id, flavor, jobs, succeeded, failed, cancelled,
-        run_microseconds, spent_micro_usd, unpriced)
-    SELECT subject_id, day, kind, workspace_id, flavor, sum(jobs), sum(succeeded), sum(failed),
-           sum(cancelled), sum(run_microseconds), sum(spent_micro_usd), sum(unpriced)
+        subject_id, day, kind, workspace_id, flavor, namespace, jobs, succeeded, failed, cancelled,
+        run_microseconds, spent_micro_usd, uncounted_micro_usd, unpriced)
+    SELECT subject_id, day, kind, workspace_id, flavor, namespace, sum(jobs), sum(succeeded),
+           sum(failed), sum(cancelled), sum(run_microseconds), sum(spent_micro_usd),
+           sum(uncounted_micro_usd), sum(unpriced)
       FROM v_usage
       JOIN chosen ON chosen.id = v_usage.job_id
-     GROUP BY subject_id, day, kind, workspace_id, flavor
-     ORDER BY subject_id, day, kind, workspace_id, flavor  -- so that two workers never deadlock
+     GROUP BY subject_id, day, kind, workspace_id, flavor, namespace
+     ORDER BY subject_id, day, kind, workspace_id, flavor, namespace  -- two workers never deadlock
     ON CONFLICT ON CONSTRAINT uq_usage_history_group DO UPDATE
        SET jobs = earlier.jobs + excluded.jobs,
            succeeded = earlier.succeeded + excluded.succeeded,
@@ -33,6 +34,7 @@ DELETE_CHOSEN_SQL: Final = """used AS (
            run_microseconds = coalesce(earlier.run_microseconds + excluded.run_microseconds,
                                        earlier.run_microseconds, excluded.run_microseconds),
            spent_micro_usd = earlier.spent_micro_usd + excluded.spent_micro_usd,
+           uncounted_micro_usd = earlier.uncounted_micro_usd + excluded.uncounted_micro_usd,
            unpriced = earlier.unpriced + excluded.unpriced
 ), runs AS (
     DELETE FROM remote_run USING chosen WHERE remote_run.job_id = chosen.id

@@ -33,9 +33,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from schema.common.errors import Denied, Invalid, Unauthenticated, Unavailable
 from schema.db.database import Transaction
-from schema.jobs import changes as job_changes
 from schema.jobs import queries as job_queries
-from schema.jobs.changes import JobVersion
+from schema.jobs.monitoring import changes as job_changes
+from schema.jobs.monitoring.changes import JobVersion
 from schema.jobs.queries import JobStatus
 from service.auth.caller import Caller
 from service.mcp.dependencies import current_caller

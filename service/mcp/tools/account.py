@@ -1,23 +1,31 @@
-"""The tool that shows the caller's account, and what their token may do."""
+"""The tools about the caller's account: what their token may do, and what was spent."""
 
+import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated, Final
 
 from mcp_types import CallToolResult
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.accounts import audit
 from schema.billing import budgets
-from schema.common.errors import Unavailable
+from schema.billing.spending import SpendingDimension, SpendingQuery, read_spending
+from schema.common import ids, timestamps
+from schema.common.errors import Invalid, NotFound, Unavailable
+from schema.common.ids import HandleKind
 from schema.common.money import format_usd, to_micro_usd
-from schema.common.text import format_utc
+from schema.common.text import format_count, format_utc, quote_value
+from schema.common.timestamps import TimestampOrAge
 from schema.jobs import queries as job_queries
 from service.auth.caller import Caller, Scope, TokenKind, ZeroGpuQuota
 from service.auth.client_info import printable_name
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
+from service.mcp.tools.arguments import EMPTY_IS_NONE, normalize_choice, to_list
 from service.runtime.context import App
 from service.views.jobs import AccountView, LinkView, SignInView, ZeroGpuView
-from service.views.money import MonthView
+from service.views.money import MonthView, SpendingView
 from service.views.text import fit_text, take_fitting_texts
 
 _MAX_NAME_BYTES: Final = 1000
@@ -29,7 +37,24 @@ _HIDDEN_NOTE: Final = (
     "Hugging Face does not show this token whether the account can pay, or its ZeroGPU quota: that "
     "needs the scope read-billing (permission user.billing.read)."
 )
+_MAX_GROUPS: Final = 100
+_DEFAULT_DIMENSIONS: Final = (SpendingDimension.WORKSPACE, SpendingDimension.FLAVOR)
+_MONTHS_AGO: Final = {"this": 0, "last": 1}
+_MONTH: Final = re.compile(r"(\d{4})-(\d{2})")
+_UNPRICED_NOTE: Final = (
+    "Hugging Face bills model calls, Space calls and batches itself, so what they cost is not "
+    "known here."
+)
 _UNREAD_NOTE: Final = "Hugging Face did not say how much of the ZeroGPU quota is left."
+
+
+def _parse_month(text: str) -> str:
+    month = text.strip().lower()
+    match = _MONTH.fullmatch(month)
+    if month in _MONTHS_AGO or (match and int(match[1]) and 1 <= int(match[2]) <= 12):  # noqa: PLR2004
+        return month
+    message = f'{quote_value(text)} is not a month; write "this", "last", or one such as "2026-11"'
+    raise ValueError(message)
 
 
 async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult, AccountView]:
@@ -81,6 +106,78 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     if month.remaining_micro_usd is not None:
         sentence += f" This month has {format_usd(month.remaining_micro_usd)} left to spend."
     return tool_result(sentence, view, "\n".join(_describe_account(view)))
+
+
+async def spending(
+    group_by: Annotated[
+        list[Annotated[SpendingDimension, BeforeValidator(normalize_choice)]],
+        BeforeValidator(to_list),
+        Field(max_length=len(SpendingDimension)),
+    ] = list(_DEFAULT_DIMENSIONS),  # noqa: B006  # it is validated, and so copied
+    month: Annotated[
+        str, AfterValidator(_parse_month), Field(description='"this", "last" or "2026-11".')
+    ] = "this",
+    since: Annotated[TimestampOrAge | None, EMPTY_IS_NONE] = None,
+    until: Annotated[TimestampOrAge | None, EMPTY_IS_NONE] = None,
+    workspace_id: str | None = None,
+    namespace: Annotated[str | None, Field(max_length=100), EMPTY_IS_NONE] = None,
+    *,
+    app: AppDep,
+    caller: CallerDep,
+) -> Annotated[CallToolResult, SpendingView]:
+    """Say what you spend in a month, and on what: spent, held for open jobs, left of budgets.
+
+    Days are whole, in UTC; a job counts on the day of its launch. since and until replace month.
+    """
+    timestamps.expect_since_before_until(since, until)
+    if month != "this" and (since is not None or until is not None):
+        raise Invalid("month goes with neither since nor until; give one or the other.")
+    query = SpendingQuery(
+        dimensions=list(dict.fromkeys(group_by)),
+        month=None if month in _MONTHS_AGO else date.fromisoformat(f"{month}-01"),
+        months_ago=_MONTHS_AGO.get(month, 0),
+        since=since,
+        until=until,
+        workspace_id=None
+        if workspace_id is None
+        else ids.parse_handle(HandleKind.WORKSPACE, workspace_id),
+        namespace=namespace,
+    )
+    async with app.transaction(caller) as tx:
+        report = await read_spending(
+            tx,
+            caller.subject_id,
+            query,
+            default_monthly_budget=app.monthly_budget_micro_usd,
+            limit=_MAX_GROUPS,
+        )
+    if report is None:
+        raise NotFound("workspace", workspace_id or "")
+    if report.first_day > report.last_day:
+        raise Invalid(f"Nothing is spent yet from {report.first_day} on: today is {report.today}.")
+    view = SpendingView.from_report(report, query.dimensions, retention=app.spending_retention)
+    return tool_result(
+        f"From {view.first_day} to {view.last_day}, whole days in UTC: "
+        f"{', '.join(view.total.facts)}.",
+        view,
+        "\n".join([*(group.line for group in view.groups), *_describe_spending(view)]),
+    )
+
+
+def _describe_spending(view: SpendingView) -> Iterator[str]:
+    if view.left_out:
+        yield (
+            f"{format_count(view.left_out, 'more group')} without room here: "
+            f"{', '.join(view.rest.facts)}. Group by less, or narrow the days."
+        )
+    if view.total.unpriced:
+        yield _UNPRICED_NOTE
+    if view.complete_from is not None:
+        yield (
+            f"It is complete from {view.complete_from} on; before that day, jobs that were deleted "
+            "since are not counted."
+        )
+    yield _describe_month(view.month)
 
 
 async def _read_quota(app: App, caller: Caller) -> tuple[ZeroGpuQuota | None, str | None]:
@@ -135,14 +232,7 @@ def _describe_account(view: AccountView) -> Iterator[str]:
         yield f"The token expires at {view.token_expires_at:%Y-%m-%d %H:%M} UTC."
     if view.hold is not None:
         yield f"Its jobs do not go on for now; hold: {view.hold}."
-    month = view.month
-    limit = "" if month.budget_usd is None else f", of a budget of {_format(month.budget_usd)}"
-    if limit and month.resets_at is not None:
-        limit += f" until {format_utc(month.resets_at)}"
-    yield (
-        f"Open jobs: {view.open_jobs}. This month {_format(month.spent_usd)} is spent and "
-        f"{_format(month.held_usd, is_bound=True)} held{limit}."
-    )
+    yield f"Open jobs: {view.open_jobs}. {_describe_month(view.month)}"
     yield from _describe_billing(view)
     if view.links:
         shown = view.links[-_MAX_NAMED_LINKS:]
@@ -152,6 +242,17 @@ def _describe_account(view: AccountView) -> Iterator[str]:
             f"{names}."
         )
     yield f"subject_id {view.subject_id}"
+
+
+def _describe_month(month: MonthView) -> str:
+    limit = "" if month.budget_usd is None else f", of a budget of {_format(month.budget_usd)}"
+    if limit and month.resets_at is not None:
+        limit += f" until {format_utc(month.resets_at)}"
+    left = "" if month.left_usd is None else f"; {_format(month.left_usd)} is left"
+    return (
+        f"This month {_format(month.spent_usd)} is spent and "
+        f"{_format(month.held_usd, is_bound=True)} held{limit}{left}."
+    )
 
 
 def _describe_billing(view: AccountView) -> Iterator[str]:
@@ -193,5 +294,8 @@ _TOKEN_NAMES = {
 
 
 def build_tools() -> list[McpTool]:
-    """Publish this tool."""
-    return [build_tool(whoami, "Who am I", READ_ONLY)]
+    """Publish these tools."""
+    return [
+        build_tool(whoami, "Who am I", READ_ONLY),
+        build_tool(spending, "Spending", READ_ONLY),
+    ]

@@ -7,10 +7,12 @@ from pydantic import BeforeValidator, Field, RootModel
 
 from schema.common import timestamps
 from schema.common.errors import Invalid
-from schema.common.ids import HandleKind
+from schema.common.ids import HandleKind, format_handle
+from schema.common.text import format_count, format_utc
 from schema.common.timestamps import TimestampOrAge
-from schema.jobs import queries as job_queries
+from schema.jobs import search as job_search
 from schema.jobs.queries import JobFilter
+from schema.jobs.search import SearchEnd
 from schema.jobs.tables import JobKind, JobState
 from schema.specs.hub_job import Labels
 from service.auth.caller import ACTING_SCOPES
@@ -94,6 +96,11 @@ async def list_jobs(
     until: Annotated[TimestampOrAge | None, EMPTY_IS_NONE] = None,
     rerun_of: Annotated[str | None, Field(description="What retry_job made of this job.")] = None,
     schedule_id: Annotated[str | None, Field(description="What this schedule launched.")] = None,
+    text: Annotated[
+        str | None,
+        Field(max_length=200, description="Words of its name, labels, request or failure."),
+        EMPTY_IS_NONE,
+    ] = None,
     unseen: Unseen = False,  # noqa: FBT002  # filled in by name, from JSON
     cursor: Cursor = None,
     limit: Annotated[int, Field(ge=1, le=100)] = _PAGE_LIMIT,
@@ -108,29 +115,49 @@ async def list_jobs(
     """
     before = None if unseen else operations.parse_cursor(HandleKind.JOB, cursor)
     timestamps.expect_since_before_until(since, until)
-    base_filter = JobFilter(None, state, kind, labels or {}, since, until, unseen=unseen)
+    words = (text or "").split()
+    if unseen and words:
+        raise Invalid("text does not go with unseen; give one of them, or leave both out.")
+    base_filter = JobFilter(
+        None, state, kind, labels or {}, since, until, unseen=unseen, words=words
+    )
     async with app.transaction(caller) as tx:
         if unseen:
             await operations.acknowledge_page(tx, caller, cursor)
         job_filter = await operations.narrow_filter(
             tx, caller, base_filter, workspace_id, rerun_of, schedule_id
         )
-        rows = await job_queries.list_jobs(
+        listed = await job_search.search_jobs(
             tx, caller.subject_id, job_filter, before=before, limit=limit + 1
         )
-        entries = await operations.build_job_entries(tx, app, rows)
+        entries = await operations.build_job_entries(tx, app, listed.jobs)
         jobs, has_more = take_page(entries, limit=limit, default_limit=_PAGE_LIMIT)
         next_cursor = jobs[-1].job_id if has_more else None
         if unseen:
-            next_cursor = await operations.stamp_page(tx, caller, rows[: len(jobs)])
-    view = JobPage(jobs=jobs, next_cursor=next_cursor)
-    if not jobs:
-        return tool_result("No job of yours matches.", view)
-    lines = [job.line for job in jobs]
-    if unseen:
+            next_cursor = await operations.stamp_page(tx, caller, listed.jobs[: len(jobs)])
+    end = None if has_more else listed.end
+    if end is not None:
+        next_cursor = format_handle(HandleKind.JOB, end.job_id)
+    view = JobPage(
+        jobs=jobs, next_cursor=next_cursor, searched_until=None if end is None else end.created_at
+    )
+    if end is not None:
+        sentence = _describe_search_end(len(jobs), end, next_cursor)
+    elif not jobs:
+        sentence = "No job of yours matches."
+    elif unseen:
         sentence = describe_unseen_page(len(jobs), next_cursor, has_more=has_more)
-        return tool_result(sentence, view, "\n".join(lines))
-    return tool_result(describe_page(len(jobs), "job", view.next_cursor), view, "\n".join(lines))
+    else:
+        sentence = describe_page(len(jobs), "job", next_cursor)
+    return tool_result(sentence, view, "\n".join(job.line for job in jobs))
+
+
+def _describe_search_end(count: int, end: SearchEnd, next_cursor: str | None) -> str:
+    matches = f"{format_count(count, 'job')} of" if count else "No job of yours matches among"
+    return (
+        f"{matches} the newest {end.searched:,} searched, back to {format_utc(end.created_at)}. "
+        f'Older ones were not searched; go on with cursor="{next_cursor}".'
+    )
 
 
 class CancelAnswer(RootModel[JobView | WorkspaceCancelView]):

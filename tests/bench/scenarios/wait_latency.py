@@ -33,7 +33,7 @@ from schema.db import revisions
 from schema.db.database import Database, Transaction
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
-from schema.jobs.changes import JobVersion
+from schema.jobs.monitoring.changes import JobVersion
 from schema.jobs.tables import JobKind
 from schema.messaging import change_notifications
 from schema.messaging.redis import open_redis

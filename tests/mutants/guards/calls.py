@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from schema.jobs import changes
+from schema.jobs.monitoring import changes
 from schema.specs import command
 from service.cli import main as cli_main
 from service.http import cross_origin, messages, single_exchange

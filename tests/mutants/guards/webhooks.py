@@ -3,7 +3,7 @@
 from typing import Final
 
 from schema.hub import url_fetcher
-from schema.jobs import changes
+from schema.jobs.monitoring import changes
 from schema.specs.inputs import webhook_url
 from schema.workspaces import webhook_queue, webhooks
 from service.jobs import launch

@@ -51,10 +51,17 @@ LIST_ARGUMENTS: Final[dict[str, Any]] = {
     **dict.fromkeys(("since", "since_ago", "until", "until_ago")),
     "limit": 10,
 }
+SEARCH_ARGUMENTS: Final[dict[str, Any]] = LIST_ARGUMENTS | {
+    "patterns": ["t"],
+    "max_searched": 10,
+    "max_bytes": 1000,
+}
 READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
     "jobs.queries._GET_JOB_STATUS": {"subject_id": OTHER_SUBJECT, "job_id": JOB_PLACEHOLDER},
     "jobs.queries._LIST_JOBS": LIST_ARGUMENTS,
     "jobs.queries._LIST_LABELLED_JOBS": LIST_ARGUMENTS | {"labels": {"team": "nlp", "run": "1"}},
+    "jobs.search._SEARCH_JOBS": SEARCH_ARGUMENTS,
+    "jobs.search._SEARCH_LABELLED_JOBS": SEARCH_ARGUMENTS | {"labels": {"team": "nlp", "run": "1"}},
     "jobs.queries._GET_JOB_RESULT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
     "workspaces.store._LIST_WORKSPACES": [OTHER_SUBJECT, None, 10, True],
     "workspaces.store._GET_WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
@@ -93,8 +100,8 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
     "jobs.queries._LIST_UNSEEN_JOBS": LIST_ARGUMENTS | {"labels": {}},
     "artifacts.uploads._LIST_READY": [OTHER_SUBJECT, UPLOADS_PLACEHOLDER],
     "artifacts.uploads._READ_DECLARED_TYPE": [UPLOAD_PLACEHOLDER, OTHER_SUBJECT],
-    "jobs.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0], [99]],
-    "jobs.changes._READ_PAGE_VERSIONS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
+    "jobs.monitoring.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0], [99]],
+    "jobs.monitoring.changes._READ_PAGE_VERSIONS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
     "jobs.queries._FIND_JOB_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
     "jobs.queries._FIND_WORKSPACE_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
     "workspaces.store._FIND_OTHER_WORKSPACE": [OTHER_SUBJECT, "hers", JOB_PLACEHOLDER],
@@ -124,6 +131,8 @@ TESTED_ELSEWHERE: Final = {
     "jobs.queries._STATUS_SELECT",  # the beginning of one other
     "jobs.queries._SHORT_STATUS_SELECT",  # a part of three others
     "artifacts.log_store._SEARCHED_CHUNKS",  # inside two others
+    "jobs.queries.RAREST_LABEL_SQL",  # the same
+    "jobs.queries.LABELLED_JOBS_SQL",  # the same
     "schedules.store._STATUS_SELECT",  # the beginning of two others
     "schedules.store._LOCK_SUBJECT",  # says nothing; in a test of its own
     "schedules.store._UPDATE_SCHEDULE",  # writes; in a test of its own
@@ -131,10 +140,11 @@ TESTED_ELSEWHERE: Final = {
     "jobs.lifecycle._SUBMIT_JOB",  # writes; in tests of its own
     "workspaces.store._UPDATE_WORKSPACE",  # the same
     "workspaces.webhooks._SET_WORKSPACE_TARGET",  # the same
-    "jobs.changes._MARK_SEEN",  # changes what row-level security shows; in `test_row_security`
-    "jobs.changes._STAMP_PAGE",  # the same
-    "jobs.changes._ACKNOWLEDGE_PAGE",  # the same
+    "jobs.monitoring.changes._MARK_SEEN",  # writes; in `test_row_security`
+    "jobs.monitoring.changes._STAMP_PAGE",  # the same
+    "jobs.monitoring.changes._ACKNOWLEDGE_PAGE",  # the same
     "batches.queries._COPY_ITEMS",  # the same, in `test_batch_pages`
+    "billing.spending._READ_SPENDING",  # sums as well; in `test_spending`
     "billing.budgets._MONTHLY_BUDGET",  # sums, so there is always a row; in a test of its own
     "billing.budgets._LOCK_SUBJECT",  # as a worker
     "artifacts.uploads._LOCK_SUBJECT",  # says nothing

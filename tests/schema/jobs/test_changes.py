@@ -11,8 +11,9 @@ from schema.accounts.row_security import DatabaseRole, act_as_subject
 from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.db.database import Database
-from schema.jobs import changes, lifecycle, run_end, run_launch
-from schema.jobs.changes import JobVersion
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.monitoring import changes
+from schema.jobs.monitoring.changes import JobVersion
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from tests.support.database.row_security import tenant_transaction

@@ -10,26 +10,29 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from schema.accounts.row_security import DatabaseRole
+from schema.billing import spending
 from schema.billing.budgets import Rate
+from schema.billing.spending import SpendingDimension, SpendingQuery
 from schema.common.errors import Unavailable
 from schema.db.database import Transaction
 from schema.jobs import (
-    changes,
     deadlines,
     dependencies,
     lifecycle,
     queries,
     run_end,
     run_launch,
+    search,
     work_queues,
 )
+from schema.jobs.monitoring import changes
 from schema.jobs.queries import JobFilter
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
@@ -128,6 +131,22 @@ async def list_jobs(
     await queries.list_jobs(tx, BUSY_SUBJECT, job_filter, before=before, limit=20)
 
 
+async def search_jobs(
+    tx: Transaction, word: str, *, labels: dict[str, str] | None = None, max_searched: int = 10_000
+) -> None:
+    job_filter = JobFilter(None, None, None, labels or {}, words=[word])
+    await search.search_jobs(
+        tx, BUSY_SUBJECT, job_filter, before=None, limit=20, max_searched=max_searched
+    )
+
+
+async def read_spending(tx: Transaction, **query: Any) -> None:
+    query["dimensions"] = [SpendingDimension.WORKSPACE, SpendingDimension.DAY]
+    await spending.read_spending(
+        tx, BUSY_SUBJECT, SpendingQuery(**query), default_monthly_budget=None, limit=100
+    )
+
+
 HOT_CALLS: Final[Mapping[str, HotCall]] = {
     "submit": as_tenant(lambda tx, _: submit(tx), "ix_job_digest"),
     "submit with a key": as_tenant(
@@ -178,6 +197,18 @@ HOT_CALLS: Final[Mapping[str, HotCall]] = {
     ),
     "jobs by state": as_tenant(
         lambda tx, _: list_jobs(tx, states=[JobState.QUEUED, JobState.RUNNING]), "ix_job_list"
+    ),
+    "jobs by word": as_tenant(
+        lambda tx, _: search_jobs(tx, "Python"), "ix_job_list", "pk_job_payload"
+    ),
+    "jobs by word and label": as_tenant(
+        lambda tx, _: search_jobs(tx, "Python", labels={"team": "nlp"}),
+        *("ix_job_label_find", "pk_job_payload"),
+    ),
+    "spending of a month": as_tenant(lambda tx, _: read_spending(tx), "ix_job_list", "pk_job_cost"),
+    "spending of a workspace in some days": as_tenant(
+        lambda tx, ids: read_spending(tx, since=WEEK, workspace_id=ids.jobs[0]),
+        "pk_job_cost",
     ),
     "changed jobs": as_tenant(
         lambda tx, ids: changes.changed_jobs(
@@ -311,9 +342,17 @@ async def plan_call(
 
 def write_literal(argument: object) -> str:
     """Write a value of a filter of jobs as SQL."""
-    if argument is None or isinstance(argument, int):
-        return "NULL" if argument is None else str(argument)
-    return f"'{argument if isinstance(argument, str) else json.dumps(argument)}'"
+    match argument:
+        case None:
+            return "NULL"
+        case int():
+            return str(argument)
+        case str():
+            return f"'{argument}'"
+        case list():
+            return f"'{{{','.join(map(json.dumps, cast('list[str]', argument)))}}}'"
+        case _:
+            return f"'{json.dumps(argument)}'"
 
 
 def walk_nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -372,3 +411,31 @@ async def test_a_rare_label_is_looked_up_and_not_searched_for(
     assert sum(read) < 1100  # as many as are counted of the common label, and those of one job
     jobs = [node for node in nodes if node.get("Relation Name") == "job"]
     assert max(node["Actual Rows"] * node["Actual Loops"] for node in jobs) == 1
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("labels", [{}, {"team": "nlp"}], ids=len)
+@pytest.mark.parametrize(("word", "expected"), [("PYTHON", 20), ("nowhere", 500)])
+async def test_a_search_reads_until_its_page_is_full_and_no_more_than_it_may(
+    connection: asyncpg.Connection,
+    labels: dict[str, str],
+    word: str,
+    expected: int,
+    *,
+    generic: bool,
+) -> None:
+    """The busy subject has 8,000 jobs, and a word that none has would read them all."""
+    search_call = HotCall(
+        DatabaseRole.TENANT,
+        lambda tx, _: search_jobs(tx, word, labels=labels, max_searched=500),
+        frozenset(),
+    )
+
+    nodes = await plan_call(connection, search_call, generic=generic, analyze=True)
+
+    read = [
+        node["Actual Rows"] * node["Actual Loops"]
+        for node in nodes
+        if node.get("Relation Name") == "job_payload"
+    ]
+    assert read in ([expected], [expected + 1])  # it looks ahead by one

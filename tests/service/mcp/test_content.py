@@ -158,6 +158,7 @@ async def calls(service_url: str, database: Database, make_job: JobFactory) -> l
         ("delete_schedule", {"schedule_id": schedule}),
         ("list_hardware", {}),
         ("whoami", {}),
+        ("spending", {"group_by": ["workspace", "kind"]}),
     ]
 
 

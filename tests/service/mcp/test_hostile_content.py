@@ -265,8 +265,7 @@ async def make_rows(
 
     def read(tool: str, field: str, **arguments: Any) -> str:
         result = call(client, tool, arguments).json()["result"]
-        handle: str = result["structuredContent"][field]
-        return handle
+        return str(result["structuredContent"][field])
 
     workspace = await anyio.to_thread.run_sync(
         lambda: read("create_workspace", "workspace_id", name="w")
@@ -368,13 +367,14 @@ def make_calls(handles: Mapping[str, str], many: Sequence[str]) -> dict[str, Sea
     }
     return {
         "whoami": st.just({}),
+        "spending": st.fixed_dictionaries({}, optional={"group_by": TEXTS, "month": TEXTS}),
         "list_hardware": st.fixed_dictionaries({}, optional={"gpu_only": st.booleans()}),
         "job_status": st.fixed_dictionaries({"job_ids": job_ids}),
         "wait_for_jobs": st.fixed_dictionaries(
             {"job_ids": job_ids, "timeout_seconds": st.just(0.01)},
             optional={"since_version": TEXTS.map(lambda text: {text: 1})},
         ),
-        "list_jobs": st.fixed_dictionaries({}, optional={**page, "kind": TEXTS, "since": TEXTS}),
+        "list_jobs": st.fixed_dictionaries({}, optional={**page, "kind": TEXTS, "text": TEXTS}),
         "job_logs": st.fixed_dictionaries(
             {"job_id": printed, "grep": st.none() | st.none() | cut_texts(200)},
             optional={"max_bytes": st.just(200_000), "cursor": st.just(3)},

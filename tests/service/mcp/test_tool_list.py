@@ -71,6 +71,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "create_upload",
         "list_hardware",
         "whoami",
+        "spending",
     ]
 
 

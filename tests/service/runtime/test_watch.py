@@ -13,7 +13,7 @@ from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.db.database import Database
 from schema.jobs import lifecycle
-from schema.jobs.changes import JobVersion
+from schema.jobs.monitoring.changes import JobVersion
 from schema.messaging import change_notifications
 from service.runtime.watch import JobWatcher, Watch, open_watch
 from tests.support.database.statement_counter import CountingTenantDatabase

@@ -7,17 +7,18 @@ from typing import Any, Final
 
 from schema.artifacts import files, log_store, uploads
 from schema.batches import queries as batch_queries
-from schema.billing import budgets
+from schema.billing import budgets, spending
 from schema.db.sql import Statement
-from schema.jobs import changes, lifecycle
+from schema.jobs import lifecycle, search
 from schema.jobs import queries as job_queries
+from schema.jobs.monitoring import changes
 from schema.schedules import store as schedule_store
 from schema.workspaces import store as workspace_store
 from schema.workspaces import webhooks
 
 STATEMENT_MODULES: Final = (
-    *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store),
-    *(schedule_store, uploads, webhooks, workspace_store),
+    *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store, search),
+    *(schedule_store, spending, uploads, webhooks, workspace_store),
 )
 """Whose statements the service runs for a subject."""
 

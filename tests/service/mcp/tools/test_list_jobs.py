@@ -12,7 +12,7 @@ from schema.db.database import Database
 from tests.support.factories import JobFactory
 from tests.support.jobs.handles import job_handle
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
-from tests.support.subjects import EVE_ID
+from tests.support.subjects import ADA_ID, EVE_ID
 
 
 @pytest.fixture
@@ -131,6 +131,59 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
     listed_ids = [job["job_id"] for job in first["jobs"] + rest["jobs"]]
     assert listed_ids == expected_ids[::-1]
     assert rest["next_cursor"] is None
+
+
+async def test_a_search_that_stops_says_where_and_how_to_go_on(
+    service_url: str, database: Database, make_job: JobFactory
+) -> None:
+    """It reads 10,000 jobs; a person with more of them is not kept waiting, and not misled."""
+    old = await make_job(title="the one with rivers")
+    async with database.transaction() as tx:
+        await tx.execute("SET LOCAL session_replication_role = replica")
+        await tx.execute(
+            """
+            WITH made AS (
+                INSERT INTO job (id, subject_id, kind, namespace, title)
+                SELECT ('ffffffff-ffff-7fff-8fff-' || lpad(to_hex(number), 12, '0'))::uuid,
+                       $1, 'hub_job', 'ada', 'other'
+                  FROM generate_series(1, 10001) AS number
+                RETURNING id
+            )
+            INSERT INTO job_payload (job_id, spec) SELECT id, '{"image": "i"}' FROM made
+            """,
+            ADA_ID,
+        )
+
+    first = await call_tool(service_url, "list_jobs", text="RIVERS one")
+    view = first.structured_content
+    assert view is not None
+    second = await call_for_result(
+        service_url, "list_jobs", text="RIVERS one", cursor=view["next_cursor"]
+    )
+
+    async with database.transaction() as tx:
+        await tx.execute("SET LOCAL session_replication_role = replica")
+        await tx.execute("DELETE FROM job_payload WHERE job_id <> $1", old.id)
+        await tx.execute("DELETE FROM job WHERE id <> $1", old.id)  # which no transition made
+    assert (view["jobs"], view["searched_until"] is None) == ([], False)
+    assert "No job of yours matches among the newest 10,000 searched, back to 20" in (
+        answer_text(first)
+    )
+    assert f'go on with cursor="{view["next_cursor"]}".' in answer_text(first)
+    assert [job["job_id"] for job in second["jobs"]] == [job_handle(old.id)]
+    assert (second["next_cursor"], second["searched_until"]) == (None, None)
+
+
+async def test_a_text_to_search_for_is_short_and_can_be_stored(service_url: str) -> None:
+    """A refusal says so; blanks alone are no words."""
+    long = await call_tool(service_url, "list_jobs", text="x" * 10_000)
+    nul = await call_tool(service_url, "list_jobs", text="a\0b")
+    blank = await call_for_result(service_url, "list_jobs", text="  ")
+
+    assert "200" in answer_text(long)
+    assert "a NUL character" in answer_text(nul)
+    assert {read_refusal(long)["code"], read_refusal(nul)["code"]} == {"Invalid"}
+    assert blank["jobs"] == []
 
 
 @pytest.mark.parametrize(

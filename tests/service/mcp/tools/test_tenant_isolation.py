@@ -55,6 +55,7 @@ HARMLESS_ARGUMENTS: Final = {
     "file",  # of the job in job_id, and of no other: tried in test_output_files
     "items_from",  # of the Hub, which is read with the caller's own token
     *("cron", "timezone", "overlap", "missed"),
+    *("group_by", "month", "text"),
     *("job", "inference"),  # whole requests, which name workspaces; tried below
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
