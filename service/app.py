@@ -361,6 +361,7 @@ async def _open_app(
             wakeups=wakeup_sender,
             token_verifier=token_verifier,
             vault=vault,
+            hub=hub,
             hub_url=urls.hub,
             max_open_jobs=settings.open_jobs,
             output_bucket_name=settings.bucket,

@@ -10,13 +10,13 @@ from uuid import UUID
 from schema.accounts.vault import Secret, Vault
 from schema.artifacts.files import NewJobFile
 from schema.db.database import Database
+from schema.hub.job import RemoteJob
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import Reason
 from schema.settings import Settings
 from workers.hub.client import HubJobsClient
-from workers.hub.job import RemoteJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,12 @@ The alphabet is Crockford's. A handle is an identity and no authority: every rea
 subject as well.
 """
 
+import hashlib
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -48,6 +50,14 @@ def new_id() -> UUID:
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64
     return UUID(int=value | 0b10 << 62 | secrets.randbits(62))
+
+
+def derive_id(moment: datetime, *parts: str) -> UUID:
+    """Make the UUIDv7 of a moment whose other bits are those of a digest: the same for the same."""
+    milliseconds = min(max(int(moment.timestamp() * 1000), 0), (1 << 48) - 1)
+    digest = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:10], "big")
+    value = milliseconds << 80 | 0x7 << 76 | (digest >> 62 & 0xFFF) << 64
+    return UUID(int=value | 0b10 << 62 | digest & ((1 << 62) - 1))
 
 
 def format_handle(kind: HandleKind, entity_id: UUID) -> str:

@@ -1,4 +1,4 @@
-"""What a restored database learns from the Hub: jobs and runs that are younger than the backup.
+"""Jobs at the Hub that get rows here: after a restore, or because a person adopts their own.
 
     (no row) ──recreate_job──▶ QUEUED ──adopt_run──▶ LAUNCHING ──record_remote_id──▶ RUNNING
     LAUNCHING, its run in doubt ──settle_earlier_run──▶ QUEUED ──adopt_run──▶ …
@@ -8,6 +8,8 @@
 A run with our label that no row knows was created after the backup, by a worker that had claimed
 its job. So the claim is made once more, for that very run, and the run is bound to what the Hub
 has: nothing is sent. Everything after that is the business of the ordinary loops.
+
+A job that was started outside of Holdfast is adopted in the same way, when its owner asks for it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from schema.billing.budgets import CURRENT_MONTH_SQL, Rate
+from schema.billing.budgets import Rate
+from schema.common.errors import LimitReached
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.jobs import run_launch
@@ -24,6 +27,10 @@ from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import JobState, Reason
 
 _ACTOR: Final = "reconcile"
+_CREATION_MONTH_SQL: Final = (
+    "date_trunc('month', least(:created_at, now()) AT TIME ZONE 'UTC')::date"
+)
+"""A job that was created last month counts to that month, whenever it is adopted."""
 
 _FIND_JOBS: Final = """
 SELECT job.id, job.state, job.kind, job.finished_at,
@@ -38,8 +45,21 @@ SELECT job.id, job.state, job.kind, job.finished_at,
 """
 
 _FIND_KNOWN_RUNS: Final = """
-SELECT id, remote_id FROM remote_run WHERE id = ANY($1::uuid[]) OR remote_id = ANY($2::text[])
+SELECT id, remote_id
+  FROM remote_run
+ WHERE id = ANY($1::uuid[])
+    OR (remote_id = ANY($2::text[]) AND subject_id = $3)
 """
+
+_FIND_HANDLES: Final = """
+SELECT job_id, id, remote_id
+  FROM remote_run
+ WHERE subject_id = $1
+   AND namespace = $2
+   AND (remote_id = ANY($3::text[]) OR id = ANY($4::uuid[]))
+"""
+
+_COUNT_OPEN_JOBS: Final = "SELECT queued + active FROM subject WHERE id = $1"
 
 _LIST_NAMESPACES: Final = """
 SELECT namespace, bool_or(is_needed) AS is_needed
@@ -54,9 +74,10 @@ SELECT namespace, bool_or(is_needed) AS is_needed
 
 _RECREATE_JOB: Final = parse_statement(f"""
 WITH made AS (
-    INSERT INTO job (id, subject_id, kind, namespace, title, labels, flavor, created_at, digest)
+    INSERT INTO job (id, subject_id, kind, namespace, title, labels, flavor, adoption, created_at,
+                     digest)
     SELECT :job_id, :subject_id, 'hub_job', :namespace, :title, :labels, :spec::jsonb ->> 'flavor',
-           least(:created_at, now()),
+           :adoption, least(:created_at, now()),
            sha256(convert_to(jsonb_build_array('hub_job', :namespace::text, :spec::jsonb)::text,
                              'UTF8'))
     ON CONFLICT (id) DO NOTHING
@@ -77,25 +98,28 @@ WITH made AS (
     -- No budget can refuse what is being spent already.
     INSERT INTO job_cost (job_id, subject_id, month, price_micro_usd, ceiling_micro_usd,
                           held_micro_usd)
-    SELECT id, subject_id, {CURRENT_MONTH_SQL}, :price_micro_usd::bigint,
+    SELECT id, subject_id, {_CREATION_MONTH_SQL}, :price_micro_usd::bigint,
            :ceiling_micro_usd::bigint, :ceiling_micro_usd
       FROM made
      WHERE :price_micro_usd IS NOT NULL
 ), monthly AS (
     INSERT INTO spending AS so_far (subject_id, month, held_micro_usd)
-    SELECT subject_id, {CURRENT_MONTH_SQL}, :ceiling_micro_usd
+    SELECT subject_id, {_CREATION_MONTH_SQL}, :ceiling_micro_usd
       FROM made
      WHERE :ceiling_micro_usd IS NOT NULL
     ON CONFLICT (subject_id, month) DO UPDATE
        SET held_micro_usd = so_far.held_micro_usd + excluded.held_micro_usd
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'created', state, '{_ACTOR}', '{{"adopted": true}}' FROM made
+    SELECT id, version, 'created', state, :actor,
+           jsonb_strip_nulls(jsonb_build_object('adopted', true, 'client', :client::text,
+                                                'request_id', :request_id::text))
+      FROM made
 )
 SELECT count(*) FROM made
 """)  # noqa: S608  # our own words
 
-_CLAIM_FOR_RUN: Final = parse_statement(f"""
+_CLAIM_FOR_RUN: Final = parse_statement("""
 WITH before AS MATERIALIZED (
     SELECT id
       FROM job
@@ -127,12 +151,12 @@ WITH before AS MATERIALIZED (
      WHERE subject.id = claimed.subject_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'claimed', state, '{_ACTOR}',
+    SELECT id, version, 'claimed', state, :actor,
            jsonb_build_object('attempt', attempt, 'adopted', true)
       FROM claimed
 )
 SELECT count(*) FROM claimed
-""")  # noqa: S608  # our own words
+""")
 
 _RECORD_ORPHAN: Final = parse_statement(f"""
 WITH before AS MATERIALIZED (
@@ -286,10 +310,10 @@ async def lock_jobs(
 
 
 async def find_known_runs(
-    tx: Transaction, run_ids: Sequence[UUID], remote_ids: Sequence[str]
+    tx: Transaction, subject_id: str, run_ids: Sequence[UUID], remote_ids: Sequence[str]
 ) -> tuple[set[UUID], set[str]]:
-    """Return which of these runs, and which of the jobs at the Hub, the rows know."""
-    rows = await tx.fetch(_FIND_KNOWN_RUNS, run_ids, remote_ids)
+    """Return which of these runs, and which of the jobs at the Hub, the subject's rows know."""
+    rows = await tx.fetch(_FIND_KNOWN_RUNS, run_ids, remote_ids, subject_id)
     return {row["id"] for row in rows}, {row["remote_id"] for row in rows}
 
 
@@ -303,14 +327,20 @@ async def recreate_job(
     created_at: datetime,
     has_secrets: bool,
     rate: Rate | None,
+    adoption: dict[str, Any] | None = None,
+    actor: str = _ACTOR,
+    client: str | None = None,
+    request_id: str | None = None,
 ) -> bool:
-    """Make the job of a run again, under its handle; false if there is one of another subject.
+    """Make the job of a run again, under its handle; false if there is one with that id.
 
     Its cost is reserved without a look at the budgets: it is being spent.
 
     Args:
         has_secrets: whether it was given secrets, which are lost; its log is withheld then.
         rate: what it can cost; none if that is not known.
+        adoption: what is written of a job that was started outside of Holdfast; none of ours.
+        actor: who has it made.
     """
     return bool(
         await tx.fetchval(
@@ -325,9 +355,42 @@ async def recreate_job(
                 has_secrets=has_secrets,
                 price_micro_usd=rate and rate.price_micro_usd,
                 ceiling_micro_usd=rate and rate.ceiling_micro_usd,
+                adoption=adoption,
+                actor=actor,
+                client=client,
+                request_id=request_id,
             )
         )
     )
+
+
+async def find_handles(
+    tx: Transaction,
+    subject_id: str,
+    namespace: str,
+    *,
+    remote_ids: Sequence[str],
+    run_ids: Sequence[UUID] = (),
+) -> dict[str | UUID, UUID]:
+    """Return the subject's jobs behind jobs of the Hub, by the id there and by that of the run.
+
+    Args:
+        run_ids: the runs that labels at the Hub name; one may be in doubt, and have no id there.
+    """
+    rows = await tx.fetch(_FIND_HANDLES, subject_id, namespace, remote_ids, run_ids)
+    handles: dict[str | UUID, UUID] = {row["id"]: row["job_id"] for row in rows}
+    return handles | {row["remote_id"]: row["job_id"] for row in rows if row["remote_id"]}
+
+
+async def expect_open_jobs_within(tx: Transaction, subject_id: str, *, max_open_jobs: int) -> None:
+    """Refuse what the transaction has made, if the subject has too many open jobs with it.
+
+    Raises:
+        LimitReached: the transaction must not commit.
+    """
+    open_jobs: int = await tx.fetchval(_COUNT_OPEN_JOBS, subject_id)
+    if open_jobs > max_open_jobs:
+        raise LimitReached(open_jobs=open_jobs - 1, max_open_jobs=max_open_jobs)
 
 
 async def settle_earlier_run(tx: Transaction, run_id: UUID) -> None:
@@ -349,13 +412,14 @@ async def adopt_run(
     run: UntrackedRun,
     *,
     earliest: datetime,
-    max_stage_duration: timedelta,
+    max_stage_duration: timedelta | None,
+    actor: str = _ACTOR,
 ) -> bool:
     """Claim a queued job for a run that exists, and bind the run; false if it is not queued.
 
     Args:
         earliest: when the run can have been created at the earliest, by our clock.
-        max_stage_duration: how long it may stay in its stage.
+        max_stage_duration: how long it may stay in its stage; none: it is never expired.
     """
     is_claimed = await tx.fetchval(
         *_CLAIM_FOR_RUN.bind(
@@ -364,6 +428,7 @@ async def adopt_run(
             namespace=run.namespace,
             run_id=run.run_id,
             posted_at=max(earliest, run.created_at or earliest),
+            actor=actor,
         )
     )
     if not is_claimed:
@@ -374,7 +439,7 @@ async def adopt_run(
         remote_id=run.remote_id,
         stage=run.stage,
         addresses=run.addresses,
-        worker=_ACTOR,
+        worker=actor,
         poll_after=timedelta(0),
         max_stage_duration=max_stage_duration,
     )

@@ -270,7 +270,7 @@ WITH before AS MATERIALIZED (
      WHERE run.id = $1
        AND run.state IN ('bound', 'ended')
        AND run.remote_id <> $2
-    ON CONFLICT (namespace, remote_id) DO NOTHING
+    ON CONFLICT (namespace, remote_id, subject_id) DO NOTHING
     RETURNING *
 ), surplus AS (
     SELECT job_id, subject_id, namespace FROM arrived

@@ -131,7 +131,7 @@ class RemoteRunTable(RemoteRun, table=True):
             " = (due_at IS NOT NULL)",
             name="owed_a_step",
         ),
-        UniqueConstraint("namespace", "remote_id"),
+        UniqueConstraint("namespace", "remote_id", "subject_id"),
         Index(
             "one_open_launch",
             "job_id",

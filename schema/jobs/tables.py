@@ -125,6 +125,8 @@ class Job(Record):
     """How far it is, as its executor last reported; see `schema.jobs.progress`."""
     schedule_id: UUID | None = Field(default=None)
     """The schedule that fired it; not a foreign key, because it outlives the schedule."""
+    adoption: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """What is known of a job that was started outside of Holdfast; None of every other."""
     created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     started_at: datetime | None = Field(sa_type=TIMESTAMP)
     finished_at: datetime | None = Field(sa_type=TIMESTAMP)

@@ -114,6 +114,11 @@ def expect_useful_retry(status: JobStatus, plan: RetryPlan) -> None:
         RetryRefused: with what to do or to change.
     """
     handle = job_summary.job_handle(status)
+    if missing := (status.adoption or {}).get("missing"):
+        raise RetryRefused(
+            f"{handle} was started outside of Holdfast with {', '.join(missing)}, which a launch "
+            f"here cannot repeat, so nothing was launched. Call launch_job with what is needed."
+        )
     if status.finished_at is None:
         raise RetryRefused(
             f"{handle} is still {status.state}, so nothing was launched. Wait until it has "

@@ -17,6 +17,7 @@ from schema.artifacts.uploads import UploadLimits
 from schema.common.errors import Unavailable
 from schema.common.observability.tracing import Tracer
 from schema.db.database import Transaction
+from schema.hub.client import HubClient
 from schema.hub.hub_files import HubFileReader
 from schema.messaging.wakeups import WakeupSender
 from service.auth.caller import Caller, Scope
@@ -37,6 +38,7 @@ class App:
     wakeups: WakeupSender
     token_verifier: TokenVerifier
     vault: Vault
+    hub: HubClient
     hub_url: str
     max_open_jobs: int
     """How many unfinished jobs a subject may have at a time."""

@@ -36,7 +36,7 @@ _JOB_TOOLS: Final = frozenset(
 """What goes before and after a launch, whatever is launched."""
 
 TOOLS_BY_TOOLSET: Final[Mapping[Toolset, frozenset[str]]] = {
-    Toolset.JOBS: _JOB_TOOLS | {"launch_job", "list_hardware"},
+    Toolset.JOBS: _JOB_TOOLS | {"launch_job", "adopt_job", "list_hardware"},
     Toolset.INFERENCE: _JOB_TOOLS | {"launch_inference"},
     Toolset.SPACES: _JOB_TOOLS | {"launch_space_call"},
     # The same tool asks once, or for each item of a batch.

@@ -32,9 +32,20 @@ def list_warnings(status: JobStatus) -> list[str]:
             _scheduling_warning(status),
             _timeout_warning(status),
             _token_expiry_warning(status),
+            _adoption_warning(status),
         )
         if text
     ]
+
+
+def _adoption_warning(status: JobStatus) -> str:
+    """Say what the budgets know of a job that was started outside of Holdfast."""
+    if status.adoption is None:
+        return ""
+    return (
+        "It was started outside of Holdfast, so no budget was checked before; its cost counts to "
+        "the month in which it was created."
+    )
 
 
 def describe_queued(status: JobStatus) -> str:

@@ -18,6 +18,7 @@ from schema.artifacts import log_store
 from schema.artifacts.log_store import NumberedLine
 from schema.db.database import Database
 from schema.hub.client import HubRejected
+from schema.hub.job import JOB_ADAPTER
 from schema.jobs.queries import JobStatus
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
@@ -33,7 +34,6 @@ from tests.support.jobs.job_statuses import HUB_URL, make_status
 from tests.support.subjects import ADA_ID
 from workers.attempts.error_outcomes import outcome_from_error
 from workers.executor import Rejected
-from workers.hub.job import JOB_ADAPTER
 from workers.hub.job_ending import derive_run_result
 
 

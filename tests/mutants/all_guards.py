@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.mutants.guards.adoptions import ADOPTION_GUARDS
 from tests.mutants.guards.audit import AUDIT_GUARDS
 from tests.mutants.guards.calls import CALL_GUARDS
 from tests.mutants.guards.connections import CONNECTION_GUARDS
@@ -26,6 +27,7 @@ from tests.mutants.guards.workspaces import WORKSPACE_GUARDS
 from tests.mutants.restore_guards import RESTORE_GUARDS
 
 ALL_GUARDS: Final = (
+    *ADOPTION_GUARDS,
     *DEPENDENCY_GUARDS,
     *WORKSPACE_GUARDS,
     *FILE_GUARDS,

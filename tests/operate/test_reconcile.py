@@ -29,6 +29,7 @@ from schema.db.backup.dump import dump_database
 from schema.db.backup.format import BackupReader
 from schema.db.backup.load import load_database
 from schema.db.database import Database
+from schema.hub.labels import JOB_LABEL, RUN_LABEL, RUN_VARIABLE, SERVER_LABEL
 from schema.jobs import lifecycle, run_launch
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
@@ -39,7 +40,6 @@ from tests.support.database.row_security import tenant_transaction
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID, EVE_ID
-from workers.hub.labels import JOB_LABEL, RUN_LABEL, RUN_VARIABLE, SERVER_LABEL
 from workers.loops import engine
 from workers.loops.reconcile_command import parse_arguments, run_reconcile
 from workers.worker import build_worker

@@ -26,6 +26,7 @@ from schema.common.failpoints import hit_failpoint
 from schema.common.observability.tracing import TRACEPARENT
 from schema.common.text import truncate
 from schema.db.database import Transaction
+from schema.hub.labels import REQUEST_LABEL, SERVER_LABEL, TRACE_LABEL
 from schema.jobs import run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
@@ -47,7 +48,6 @@ from workers.executor import (
     TokenRejected,
     Unknown,
 )
-from workers.hub.labels import REQUEST_LABEL, SERVER_LABEL, TRACE_LABEL
 from workers.timing import MAX_LAUNCH_TRIES, backoff, boottime_seconds
 
 _RENEWALS_PER_LEASE: Final = 4

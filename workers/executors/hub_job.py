@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from schema.common import ids
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
+from schema.hub.labels import APP_LABEL, APP_NAME, JOB_LABEL, RUN_LABEL, RUN_VARIABLE
 from schema.jobs.tables import JobKind
 from schema.specs import image, volumes
 from schema.specs.hub_job import HubJobSpec, list_token_variables
@@ -15,7 +16,6 @@ from workers.artifacts import outputs
 from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_spec
 from workers.executor import Created, ExecutionRequest, Executor, ExecutorDeps, Outcome, RetryLater
 from workers.hub.client import HubJobsClient
-from workers.hub.labels import APP_LABEL, APP_NAME, JOB_LABEL, RUN_LABEL, RUN_VARIABLE
 from workers.timing import boottime_seconds
 
 _DEFAULT_ENVIRONMENT: Final = {"PYTHONUNBUFFERED": "1"}

@@ -6,7 +6,6 @@ Requests, deadlines and errors are those of `schema.hub.client`.
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any, Final
 
 import anyio
@@ -14,10 +13,10 @@ import httpx2
 
 from schema.accounts.vault import Secret
 from schema.common.http import UNCOMPRESSED
+from schema.hub import job_reads
 from schema.hub.client import (
     HubAmbiguous,
     HubClient,
-    HubRejected,
     HubRequestListener,
     as_hub_errors,
     create_session,
@@ -25,7 +24,7 @@ from schema.hub.client import (
     raise_for_status,
     request_headers,
 )
-from workers.hub.job import JOB_ADAPTER, JOB_LIST_ADAPTER, RemoteJob
+from schema.hub.job import JOB_ADAPTER, JOB_LIST_ADAPTER, RemoteJob
 from workers.hub.log_stream import LogStreamParser
 
 _REQUEST_TIMEOUT: Final = timedelta(seconds=15)
@@ -73,15 +72,9 @@ class HubJobsClient(HubClient):
 
     async def inspect_job(self, namespace: str, remote_id: str, token: Secret) -> RemoteJob | None:
         """Return one job; None if the Hub has no such job."""
-        url = f"{self.url}/api/jobs/{namespace}/{remote_id}"
-        try:
-            return parse_response(
-                await self.send("GET", url, token, timeout=_REQUEST_TIMEOUT), JOB_ADAPTER
-            )
-        except HubRejected as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+        return await job_reads.inspect_job(
+            self, namespace, remote_id, token, timeout=_REQUEST_TIMEOUT
+        )
 
     async def cancel_job(self, namespace: str, remote_id: str, token: Secret) -> None:
         """Ask the Hub to stop a job; it is harmless to repeat this, or to stop a finished job."""

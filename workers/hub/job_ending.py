@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from schema.hub.job import RemoteJob, RemoteStatus
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
-from workers.hub.job import RemoteJob, RemoteStatus
 
 ACTIVE_STAGES: Final = ("SCHEDULING", "RUNNING")
 """The stages of a job that has not ended."""

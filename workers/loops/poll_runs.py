@@ -31,6 +31,8 @@ from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.db.database import Transaction
 from schema.hub.client import HubError, HubRejected
+from schema.hub.job import RemoteJob
+from schema.hub.labels import APP_LABEL, APP_NAME, RUN_LABEL
 from schema.jobs import deadlines, run_end, work_queues
 from schema.jobs.run_tables import DesiredState
 from schema.jobs.tables import Reason
@@ -47,9 +49,7 @@ from workers.attempts.run import record_created
 from workers.attempts.spans import trace_poll, trace_run
 from workers.context import Worker
 from workers.executor import Created
-from workers.hub.job import RemoteJob
 from workers.hub.job_ending import ACTIVE_STAGES, derive_run_result
-from workers.hub.labels import APP_LABEL, APP_NAME, RUN_LABEL
 from workers.loops.reconcile_runs import (
     created_at_key,
     hold_if_token_rejected,
@@ -296,6 +296,7 @@ async def _expire_run(
     """End a run that has been in one stage for too long, with the Hub's last message about it."""
     is_running = run.stage == _RUNNING_STAGE
     max_duration = _max_stage_duration(worker, run, run.stage)
+    assert max_duration is not None  # noqa: S101  # it is overdue, so it has a deadline
     lead = await worker.clock.read_lead(tx, max_duration)
     limit = format_duration(max_duration)
     hub_message = job.status.message if job is not None and job.status is not None else None
@@ -310,9 +311,14 @@ async def _expire_run(
         log.warning("run.expired", run=str(run.id), stage=run.stage)
 
 
-def _max_stage_duration(worker: Worker, run: DueRun, stage: str | None) -> timedelta:
-    """Return how long a stage may last."""
+def _max_stage_duration(worker: Worker, run: DueRun, stage: str | None) -> timedelta | None:
+    """Return how long a stage may last; None for an adopted run, which its owner or the Hub ends.
+
+    A run that we have launched has a deadline from its first stage on.
+    """
     settings = worker.settings
+    if run.deadline_at is None:
+        return None
     if stage == outputs.COMPLETED_STAGE:
         return settings.outputs_patience
     if stage != _RUNNING_STAGE or run.timeout is None:

@@ -19,6 +19,8 @@ from schema.common import ids
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.hub.client import HubError, HubRejected
+from schema.hub.job import RemoteJob
+from schema.hub.labels import RUN_VARIABLE, run_label
 from schema.jobs import run_end, run_launch, work_queues
 from schema.jobs.run_tables import RemoteRun, RunState
 from schema.jobs.tables import JobKind
@@ -29,15 +31,11 @@ from workers.attempts.run import record_created, record_lost_call
 from workers.attempts.spans import trace_run
 from workers.context import Worker
 from workers.executor import Created
-from workers.hub.job import RemoteJob
 from workers.hub.job_ending import derive_run_result
-from workers.hub.labels import RUN_VARIABLE, run_label
 from workers.timing import backoff
 
 _BATCH_SIZE: Final = 20
 _MAX_KILL_INTERVAL: Final = timedelta(minutes=1)
-COPY_INITIATORS: Final = frozenset({"duplicated-job", "scheduled-job"})
-"""Initiators whose jobs carry our labels because a person copied them: not ours to count."""
 
 log = structlog.stdlib.get_logger()
 
@@ -214,9 +212,8 @@ async def _send_cancel(
 
 def is_job_of_run(job: RemoteJob, run: RemoteRun) -> bool:
     """Tell whether a listed job is this run, and not a person's copy of it."""
-    is_copy = job.initiator is not None and job.initiator.type in COPY_INITIATORS
     run_id = (job.environment or {}).get(RUN_VARIABLE)
-    return not is_copy and run_id in (None, str(run.id))
+    return not job.is_copy and run_id in (None, str(run.id))
 
 
 def is_recently_created(worker: Worker, run: DueRun) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import anyio
@@ -28,23 +28,15 @@ from pydantic import TypeAdapter
 from schema.accounts import credentials, restored_subjects
 from schema.accounts.credentials import DecryptedToken
 from schema.accounts.restored_subjects import RestoreLease
-from schema.billing.budgets import Rate
-from schema.billing.pricing import HardwarePrices, price_job
+from schema.billing.pricing import HardwarePrices
 from schema.common import ids
 from schema.common.errors import Invalid, Unavailable
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.hub.client import HubError, HubJson, HubRejected, parse_response
-from schema.hub.prices import load_current_prices
-from schema.jobs import adoption, lifecycle
-from schema.jobs.adoption import JobAtRestore, UntrackedRun
-from schema.jobs.tables import JobKind, JobState
-from schema.schedules import firing
-from schema.specs.hub_job import RESERVED_ENV_PREFIX, HubJobSpec
-from workers.context import Worker
-from workers.hub.job import RemoteJob
-from workers.hub.job_ending import ACTIVE_STAGES
-from workers.hub.labels import (
+from schema.hub.job import RemoteJob
+from schema.hub.job_request import read_request
+from schema.hub.labels import (
     APP_LABEL,
     APP_NAME,
     JOB_LABEL,
@@ -52,7 +44,14 @@ from workers.hub.labels import (
     RUN_VARIABLE,
     SERVER_LABEL,
 )
-from workers.loops.reconcile_runs import COPY_INITIATORS, created_at_key, hold_if_token_rejected
+from schema.hub.prices import load_current_prices
+from schema.jobs import adoption, lifecycle
+from schema.jobs.adoption import JobAtRestore, UntrackedRun
+from schema.jobs.tables import JobKind, JobState
+from schema.schedules import firing
+from workers.context import Worker
+from workers.hub.job_ending import ACTIVE_STAGES
+from workers.loops.reconcile_runs import created_at_key, hold_if_token_rejected
 
 _BATCH_SIZE: Final = 4
 _WHOAMI_TIMEOUT: Final = timedelta(seconds=15)
@@ -61,10 +60,8 @@ _RETRY_AFTER: Final = timedelta(seconds=30)
 _MAX_RECHECK_INTERVAL: Final = timedelta(minutes=1)
 _ID_SLACK: Final = timedelta(minutes=10)
 """How far the clock of a service, which makes the ids of jobs, may be from that of Postgres."""
-_MAX_TITLE_CHARS: Final = 80
 _MAX_MILLISECONDS: Final = 4_102_444_800_000
 """The year 2100: a label may name a job that nobody has made."""
-_TOKEN_SECRET: Final = "HF_TOKEN"  # noqa: S105  # the name of a variable
 _FINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 _INVISIBLE_STATUSES: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
@@ -277,7 +274,7 @@ async def _adopt_unknown_runs(
         if run is not None:
             runs.setdefault(run.run_id, (run, job))  # polling sees a second one of a run
     known_runs, known_jobs = await adoption.find_known_runs(
-        tx, list(runs), [run.remote_id for run, _ in runs.values()]
+        tx, lease.subject_id, list(runs), [run.remote_id for run, _ in runs.values()]
     )
     unknown_runs = defaultdict[UUID, list[tuple[UntrackedRun, RemoteJob]]](list)
     for run, job in runs.values():
@@ -360,57 +357,25 @@ async def _recreate_job(
     created_at = _creation_time(run.job_id)
     if created_at < lease.backup_at - _ID_SLACK:
         return RunAction.OLDER
-    spec = _read_spec(job)
+    request = read_request(job)
     is_made = await adoption.recreate_job(
         tx,
         run,
-        title=f"{spec.image}: {' '.join(spec.command or [])}"[:_MAX_TITLE_CHARS],
-        labels={
-            name: value
-            for name, value in (job.labels or {}).items()
-            if not name.startswith(f"{APP_NAME}-")
-        },
-        spec=spec.to_stored_json(),
+        title=request.title,
+        labels=request.labels,
+        spec=request.spec.to_stored_json(),
         created_at=created_at,
-        has_secrets=bool(set(job.secrets or []) - {_TOKEN_SECRET}),
-        rate=_price(spec, prices),
+        has_secrets=request.has_unknown_secrets,
+        rate=request.price(prices),
     )
     return RunAction.RECREATED if is_made else RunAction.FOREIGN
-
-
-def _price(spec: HubJobSpec, prices: HardwarePrices | None) -> Rate | None:
-    with suppress(Invalid):
-        return None if prices is None else price_job(spec, prices, None)
-    return None
-
-
-def _read_spec(job: RemoteJob) -> HubJobSpec:
-    """Return the request of a job, as far as the Hub repeats it; it has accepted it before."""
-    fields: dict[str, Any] = {
-        "image": job.docker_image or f"hf.co/spaces/{job.space_id}",
-        "command": [*(job.command or []), *(job.arguments or [])],
-        "attempts": 1 + (job.retry or 0),
-        "env": {
-            name: text
-            for name, text in (job.environment or {}).items()
-            if not name.startswith(RESERVED_ENV_PREFIX)
-        },
-        "secrets": sorted(job.secrets or []),
-        "expose": job.expose.ports if job.expose is not None else [],
-    }
-    if job.flavor is not None:
-        fields["flavor"] = job.flavor
-    if job.timeout is not None:
-        fields["timeout"] = timedelta(seconds=job.timeout)
-    return HubJobSpec.model_construct(**fields)
 
 
 def _read_run(subject_id: str, namespace: str, job: RemoteJob) -> UntrackedRun | None:
     """Read which run a job is; None if it is a copy that a person made, or nobody's."""
     labels, environment = job.labels or {}, job.environment or {}
     run_name = environment.get(RUN_VARIABLE)
-    is_copy = job.initiator is not None and job.initiator.type in COPY_INITIATORS
-    if is_copy or run_name is None or run_name != labels.get(RUN_LABEL):
+    if job.is_copy or run_name is None or run_name != labels.get(RUN_LABEL):
         return None
     try:
         return UntrackedRun(

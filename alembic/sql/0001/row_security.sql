@@ -137,7 +137,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON job TO holdfast_worker;
 GRANT SELECT (
     id, subject_id, workspace_id, kind, namespace, title, labels, state, version, attempt, tries,
     due_at, cancel_requested_at, reason, message, exit_code, created_at, started_at, finished_at,
-    digest, flavor, rerun_of, schedule_id
+    digest, flavor, rerun_of, schedule_id, adoption
 ) ON job TO holdfast_analyst;
 
 ALTER TABLE job_payload ENABLE ROW LEVEL SECURITY;
@@ -235,7 +235,8 @@ CREATE POLICY own ON remote_run TO holdfast_tenant
     WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
 CREATE POLICY work ON remote_run TO holdfast_worker USING (true) WITH CHECK (true);
 CREATE POLICY analysis ON remote_run FOR SELECT TO holdfast_analyst USING (true);
-GRANT SELECT, UPDATE ON remote_run TO holdfast_tenant;
+-- An adoption inserts its run; a launch leaves that to a worker.
+GRANT SELECT, INSERT, UPDATE ON remote_run TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON remote_run TO holdfast_worker;
 GRANT SELECT ON remote_run TO holdfast_analyst;
 
@@ -246,7 +247,7 @@ CREATE POLICY own ON poll_group TO holdfast_tenant
     WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
 CREATE POLICY work ON poll_group TO holdfast_worker USING (true) WITH CHECK (true);
 CREATE POLICY analysis ON poll_group FOR SELECT TO holdfast_analyst USING (true);
-GRANT SELECT, UPDATE ON poll_group TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE ON poll_group TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON poll_group TO holdfast_worker;
 GRANT SELECT ON poll_group TO holdfast_analyst;
 

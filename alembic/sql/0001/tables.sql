@@ -187,6 +187,7 @@ CREATE TABLE job (
     rerun_of            uuid,
     progress            jsonb,
     schedule_id         uuid,
+    adoption            jsonb,  -- of a job that was started outside of Holdfast
     CONSTRAINT pk_job PRIMARY KEY (id),
     CONSTRAINT fk_job_subject_id_subject FOREIGN KEY (subject_id) REFERENCES subject (id),
     -- Foreign keys bypass row-level security. Naming the owner as well keeps a job out of the
@@ -346,7 +347,9 @@ CREATE TABLE remote_run (
     CONSTRAINT pk_remote_run PRIMARY KEY (id),
     CONSTRAINT fk_remote_run_job_id_job FOREIGN KEY (job_id) REFERENCES job (id),
     CONSTRAINT fk_remote_run_subject_id_subject FOREIGN KEY (subject_id) REFERENCES subject (id),
-    CONSTRAINT uq_remote_run_namespace_remote_id UNIQUE (namespace, remote_id),
+    -- Two people of one organisation may each have a handle of the same job there.
+    CONSTRAINT uq_remote_run_namespace_remote_id_subject_id
+        UNIQUE (namespace, remote_id, subject_id),
     CONSTRAINT ck_remote_run_kind_word CHECK (kind ~ '^[a-z][a-z_]{1,39}$'),
     CONSTRAINT ck_remote_run_origin_known CHECK (origin IN ('ours', 'surplus')),
     CONSTRAINT ck_remote_run_state_known CHECK (state IN (

@@ -1,5 +1,6 @@
 """The tools that show, list and cancel jobs, and read their logs and results."""
 
+from datetime import datetime
 from typing import Annotated, Final
 
 from mcp_types import CallToolResult
@@ -15,27 +16,39 @@ from schema.jobs.queries import JobFilter
 from schema.jobs.search import SearchEnd
 from schema.jobs.tables import JobKind, JobState
 from schema.specs.hub_job import Labels
-from service.auth.caller import ACTING_SCOPES
+from service.auth.caller import ACTING_SCOPES, Caller, Scope
 from service.jobs import exports, logs, operations, output_files
 from service.jobs.batches import ItemStateFilter, ResultQuery
 from service.jobs.results import ResultView
 from service.mcp import content
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.resources import job_link
-from service.mcp.tool import DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
+from service.mcp.tool import (
+    DESTRUCTIVE,
+    IDEMPOTENT_WRITE,
+    READ_ONLY,
+    McpTool,
+    build_tool,
+    tool_result,
+)
+from service.mcp.tools import outside_jobs
 from service.mcp.tools.arguments import (
     EMPTY_IS_NONE,
     Cursor,
     JobId,
     JobIds,
+    Namespace,
     OpenJobsOf,
     normalize_choice,
     one_target_error,
     to_list,
 )
+from service.runtime.context import App
 from service.runtime.sealed_tokens import ExportKind
+from service.views.base import Detail, View
 from service.views.job_text import describe_job
-from service.views.jobs import JobPage, JobsView, JobView, LogView
+from service.views.jobs import JobEntry, JobPage, JobsView, JobView, LogView
+from service.views.outside_jobs import OutsideJobEntry, OutsideJobPage
 from service.views.pages import describe_page, describe_unseen_page, take_page
 from service.workspaces.open_jobs import cancel_open_jobs
 from service.workspaces.views import WorkspaceCancelView
@@ -54,6 +67,7 @@ Unseen = Annotated[
     Field(description="Only what ended and no call has shown since; cursor marks a page as seen."),
 ]
 _PAGE_LIMIT: Final = 10
+_NO_JOB: Final = "No job of yours matches."
 MaxBytes = Annotated[
     int,
     Field(
@@ -62,6 +76,14 @@ MaxBytes = Annotated[
         description=f"As text, and as an object; {logs.MAX_PAGE_BYTES} at most.",
     ),
 ]
+
+
+class JobListAnswer(View):
+    """The jobs with a handle; or those at the Hub that have none."""
+
+    jobs: list[JobEntry | OutsideJobEntry]
+    next_cursor: str | None
+    searched_until: Detail[datetime | None] = None
 
 
 async def job_status(
@@ -102,17 +124,28 @@ async def list_jobs(
         EMPTY_IS_NONE,
     ] = None,
     unseen: Unseen = False,  # noqa: FBT002  # filled in by name, from JSON
+    outside: Annotated[  # noqa: FBT002  # filled in by name, from JSON
+        bool, Field(description="Those at Hugging Face without a handle; only of a namespace.")
+    ] = False,
+    namespace: Namespace = None,
     cursor: Cursor = None,
     limit: Annotated[int, Field(ge=1, le=100)] = _PAGE_LIMIT,
     *,
     app: AppDep,
     caller: CallerDep,
-) -> Annotated[CallToolResult, JobPage]:
+) -> Annotated[CallToolResult, JobListAnswer]:
     """List your jobs, the newest first, from whichever client they were launched.
 
     This is how to find a job whose handle you no longer have. All filters must hold; a job has
     every label given. Pass next_cursor as cursor for older ones.
     """
+    if outside:
+        filters = (workspace_id, state, kind, labels, since, until, rerun_of, schedule_id, text)
+        if unseen or any(filters):
+            raise Invalid("outside goes with namespace, cursor and limit alone.")
+        return await _list_outside(app, caller, namespace, cursor, limit)
+    if namespace is not None:
+        raise Invalid("namespace goes with outside=true; your jobs with a handle are in one list.")
     before = None if unseen else operations.parse_cursor(HandleKind.JOB, cursor)
     timestamps.expect_since_before_until(since, until)
     words = (text or "").split()
@@ -143,13 +176,19 @@ async def list_jobs(
     )
     if end is not None:
         sentence = _describe_search_end(len(jobs), end, next_cursor)
-    elif not jobs:
-        sentence = "No job of yours matches."
     elif unseen:
-        sentence = describe_unseen_page(len(jobs), next_cursor, has_more=has_more)
+        sentence = _describe_unseen_jobs(len(jobs), next_cursor, has_more=has_more)
     else:
-        sentence = describe_page(len(jobs), "job", next_cursor)
+        sentence = _describe_jobs(len(jobs), next_cursor)
     return tool_result(sentence, view, "\n".join(job.line for job in jobs))
+
+
+def _describe_jobs(count: int, next_cursor: str | None) -> str:
+    return describe_page(count, "job", next_cursor) if count else _NO_JOB
+
+
+def _describe_unseen_jobs(count: int, next_cursor: str | None, *, has_more: bool) -> str:
+    return describe_unseen_page(count, next_cursor, has_more=has_more) if count else _NO_JOB
 
 
 def _describe_search_end(count: int, end: SearchEnd, next_cursor: str | None) -> str:
@@ -162,6 +201,40 @@ def _describe_search_end(count: int, end: SearchEnd, next_cursor: str | None) ->
 
 class CancelAnswer(RootModel[JobView | WorkspaceCancelView]):
     """The job; or the counts of a workspace, if all its jobs were to be cancelled."""
+
+
+async def _list_outside(
+    app: App, caller: Caller, namespace: str | None, cursor: str | None, limit: int
+) -> CallToolResult:
+    page = await outside_jobs.list_outside_jobs(app, caller, namespace, cursor=cursor, limit=limit)
+    view = OutsideJobPage(jobs=page.entries, next_cursor=page.next_cursor)
+    if not page.entries:
+        following = f' Read on with cursor="{page.next_cursor}".' if page.next_cursor else ""
+        return tool_result(f"Every job listed there has a handle.{following}", view)
+    lines = [f"{job.line}. {job.next_step}" for job in page.entries]
+    sentence = describe_page(len(page.entries), "job", page.next_cursor)
+    return tool_result(f"{sentence} None has a handle.", view, "\n".join(lines))
+
+
+async def adopt_job(
+    hub_job_id: Annotated[
+        str, Field(max_length=100, description="24 characters, of a job you can see there.")
+    ],
+    namespace: Namespace = None,
+    *,
+    app: AppDep,
+    caller: CallerDep,
+) -> Annotated[CallToolResult, JobView]:
+    """Give a job that was started elsewhere at Hugging Face a handle like any other.
+
+    It is then watched, and its log and cost are stored; cancel_job stops it. Adopting it twice
+    gives the same handle.
+    """
+    adopted = await outside_jobs.adopt_job(app, caller, hub_job_id, namespace)
+    view = adopted.view
+    return tool_result(
+        f"{adopted.sentence} {view.summary} {view.next_step}", view, describe_job(view)
+    )
 
 
 async def cancel_job(
@@ -264,5 +337,6 @@ def build_tools() -> list[McpTool]:
         build_tool(list_jobs, "List jobs", READ_ONLY),
         build_tool(job_logs, "Job log", READ_ONLY),
         build_tool(job_result, "Job result", READ_ONLY),
+        build_tool(adopt_job, "Adopt a job", IDEMPOTENT_WRITE, Scope.JOBS),
         build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *ACTING_SCOPES),
     ]

@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from uuid import UUID
 
+from schema.hub.labels import APP_LABEL, APP_NAME, JOB_LABEL, RUN_LABEL
 from service.local.ports import find_free_port
 from tests.support.paths import REPOSITORY
 from tests.support.polling import wait_until
-from workers.hub.labels import APP_LABEL, APP_NAME, JOB_LABEL, RUN_LABEL
 
 _REQUEST_LINE: Final = re.compile(rb"(GET|POST) ([^ ?]+)[^ ]* HTTP/1\.1\r\n")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)

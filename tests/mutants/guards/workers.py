@@ -204,7 +204,7 @@ WORKER_GUARDS: Final = (
         reconcile_runs,
         test_labels,
         another_environment_is_another_run=("run_id in (None, str(run.id))", "True"),
-        copies_are_not_ours=("return not is_copy and", "return"),
+        copies_are_not_ours=("return not job.is_copy and", "return"),
     ),
     *mutants_in_file(
         reconcile_runs,

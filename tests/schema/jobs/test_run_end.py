@@ -6,6 +6,7 @@ import pytest
 
 from schema.billing.budgets import Rate
 from schema.db.database import Database
+from schema.hub.job import JOB_ADAPTER
 from schema.jobs import queries as job_queries
 from schema.jobs import run_end, run_launch, work_queues
 from schema.jobs.queries import JobStatus, UpstreamState
@@ -14,7 +15,6 @@ from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
 from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
-from workers.hub.job import JOB_ADAPTER
 from workers.hub.job_ending import derive_run_result
 
 NO_DELAY = timedelta(0)

@@ -26,6 +26,7 @@ LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 CALL_ARGUMENTS: dict[str, Any] = {"model": "m", "inputs": "hello"}
 WRITING_TOOLS = {
     *("launch_job", "launch_inference", "launch_space_call", "cancel_job", "retry_job"),
+    "adopt_job",
     *("create_workspace", "update_workspace", "archive_workspace", "rotate_webhook_secret"),
     *("create_schedule", "update_schedule", "delete_schedule"),
 }

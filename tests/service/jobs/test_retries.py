@@ -320,3 +320,13 @@ def test_the_documentation_says_the_same() -> None:
         else:
             assert row.startswith("yes")
         assert ("charged" in row) == (reason in POSSIBLY_EXECUTED)
+
+
+def test_a_job_of_which_a_part_cannot_be_repeated_is_not_run_again() -> None:
+    """It was started outside of Holdfast, in a network that a launch here does not join."""
+    job = make_ended_job(Reason.EXIT_NONZERO, adoption={"missing": ["network"]})
+
+    with pytest.raises(RetryRefused, match="with network, which a launch here cannot repeat"):
+        retries.expect_useful_retry(job, retries.plan_retry(job, {}, {}))
+    whole = make_ended_job(Reason.EXIT_NONZERO, adoption={"missing": []})
+    retries.expect_useful_retry(whole, retries.plan_retry(whole, {}, {}))

@@ -16,6 +16,7 @@ from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import answer_text, call_tool, post_message
@@ -25,12 +26,13 @@ HANDLE: Final = re.compile(r"\b(?:job|ws|sched|upload)_[0-9a-z]{26}\b")
 TELLING_FIELDS: Final = {
     *("state", "reason", "hold", "exit_code", "custom_id"),
     *("next_cursor", "next_offset", "possible_duplicate_of"),
-    *("exposed_urls", "ssh_url"),
+    *("exposed_urls", "ssh_url", "hub_job_id"),
     "curl",
     *("missing_scopes", "namespaces", "needs", "notes"),
     *("webhook_secret", "webhook_host", "last_status", "last_error"),
 }
 """Fields whose value a model acts on, apart from handles and amounts."""
+OUTSIDE_JOB_ID: Final = "6a31d7ef5ff0a6cf94f9f8ba"
 RUN_TIME_FIELDS: Final = {"so_far_usd"}
 """Amounts that grow while they are read."""
 
@@ -89,8 +91,19 @@ async def find_missing_values(url: str, tool: str, **arguments: Any) -> list[str
 
 
 @pytest.fixture
-async def calls(service_url: str, database: Database, make_job: JobFactory) -> list[Call]:
+async def calls(
+    service_url: str, database: Database, make_job: JobFactory, fake_hub: FakeHub
+) -> list[Call]:
     """A call of every tool, with something to tell: costs, parents, pages that go on."""
+    for outside_id in (OUTSIDE_JOB_ID, "6a31d7ef5ff0a6cf94f9f8bb"):
+        fake_hub.jobs[outside_id] = {
+            "id": outside_id,
+            "createdAt": "2026-11-30T12:00:00.000Z",
+            "dockerImage": "python:3.12",
+            "command": ["true"],
+            "flavor": "cpu-basic",
+            "status": {"stage": "RUNNING", "message": None},
+        }
     run_driver = RunDriver(database)
     failed = job_handle(await make_job())
     run_id = await run_driver.start_run()
@@ -143,6 +156,8 @@ async def calls(service_url: str, database: Database, make_job: JobFactory) -> l
         ("wait_for_jobs", {"job_ids": failed}),
         ("wait_for_jobs", {"job_ids": [queued, failed]}),
         ("wait_for_jobs", {"workspace_id": workspace}),
+        ("adopt_job", {"hub_job_id": OUTSIDE_JOB_ID}),
+        ("list_jobs", {"outside": True}),
         ("retry_job", {"job_id": failed, "overrides": {"timeout": "1h"}}),
         ("create_workspace", {"name": "third", "budget_usd": 3}),
         ("workspace_status", {"workspace_id": workspace}),

@@ -41,6 +41,7 @@ from service.jobs.approval import ApprovalQuestion
 from service.jobs.retries import RetryRefused
 from service.mcp.confirmation import Declined, NeedsConfirmation
 from service.mcp.error_hints import build_error_hint
+from service.mcp.tools.outside_jobs import NoSuchOutsideJob
 from service.runtime.toolsets import ToolNotChosen
 from tests.support.mcp.client import answer_text, open_mcp_client, post_message, read_refusal
 from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, complete_arguments
@@ -48,6 +49,7 @@ from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, complete_arguments
 RETRY_AFTER: Final = timedelta(seconds=2)
 FAILURES: Final[tuple[HoldfastError, ...]] = (
     NotFound("job", "job_x"),
+    NoSuchOutsideJob("6a31d7ef5ff0a6cf94f9f8b9", "ada"),
     Conflict("There is no result yet."),
     IdempotencyConflict("k", "job_x", ["flavor"]),
     LimitReached(open_jobs=1, max_open_jobs=1),

@@ -62,12 +62,11 @@ ABOUT_NOTHING_STORED: Final = frozenset(
     {
         *("whoami", "list_hardware", "launch_job", "launch_inference", "launch_space_call"),
         *("create_workspace", "create_schedule", "archive_workspace", "delete_schedule"),
-        "rotate_webhook_secret",
+        *("rotate_webhook_secret", "adopt_job"),
     }
 )
 """Tools whose answer has nothing of the rows that examples change."""
 LARGEST: Final[dict[str, Any]] = {"limit": 100, "max_bytes": 200_000}
-"""Arguments that ask for more than usual."""
 
 
 def repeat_text(piece: str, count: int) -> str:
@@ -380,6 +379,7 @@ def make_calls(handles: Mapping[str, str], many: Sequence[str]) -> dict[str, Sea
             optional={"max_bytes": st.just(200_000), "cursor": st.just(3)},
         ),
         "job_result": st.fixed_dictionaries({"job_id": job}, optional=query),
+        "adopt_job": st.fixed_dictionaries({"hub_job_id": TEXTS}),
         "cancel_job": st.fixed_dictionaries({"job_id": st.just(handles["failed"]) | unknown}),
         "retry_job": st.fixed_dictionaries(
             {"job_id": job}, optional={"overrides": command | inference | nest(SMALL_TEXTS)}

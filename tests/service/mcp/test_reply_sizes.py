@@ -88,6 +88,37 @@ async def test_a_page_that_would_be_too_large_ends_earlier(service_url: str) -> 
     assert 20 < lengths[0] < 100
 
 
+async def test_jobs_of_the_hub_fit_a_reply_whatever_they_hold(
+    service_url: str, fake_hub: FakeHub
+) -> None:
+    """Nobody here has checked them; a cursor leads to those for which there is no room."""
+    for number in range(60):
+        fake_hub.jobs[f"{number:024x}"] = {
+            "id": f"{number:024x}",
+            "dockerImage": "😀" * 90_000,
+            "command": ["\x01" * 90_000],
+            "labels": {"\x00" * 900: "😀" * 9_000},
+            "environment": {"A": "\x00" * 900},
+            "flavor": "cpu-basic",
+            "status": {"stage": "\x01" * 9_000, "sshUrl": "ssh://x"},
+        }
+
+    seen, cursor = list[str](), None
+    while not seen or cursor is not None:
+        arguments: dict[str, Any] = {"cursor": cursor} if cursor else {}
+        result, size = await read_reply(
+            service_url, "list_jobs", outside=True, limit=100, **arguments
+        )
+        assert size <= MAX_REPLY_BYTES
+        cursor = result["structuredContent"]["next_cursor"]
+        seen += [job["hub_job_id"] for job in result["structuredContent"]["jobs"]]
+    adopted, size = await read_reply(service_url, "adopt_job", hub_job_id=seen[0])
+
+    assert seen == list(fake_hub.jobs)
+    assert not adopted.get("isError")
+    assert size <= DEFAULT_REPLY_BYTES
+
+
 LONG: Final = "\x01" * 90_000
 """A text that takes six times as many bytes in JSON."""
 REFUSED_CALLS: Final[list[tuple[str, dict[str, Any], str]]] = [

@@ -55,6 +55,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "list_jobs",
         "job_logs",
         "job_result",
+        "adopt_job",
         "cancel_job",
         "wait_for_jobs",
         "retry_job",
@@ -102,7 +103,7 @@ async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -
 
     assert writing == {
         *("launch_job", "launch_inference", "launch_space_call"),
-        *("retry_job", "cancel_job"),
+        *("retry_job", "adopt_job", "cancel_job"),
         *("create_workspace", "update_workspace", "archive_workspace", "rotate_webhook_secret"),
         *("create_schedule", "update_schedule", "delete_schedule"),
         "create_upload",

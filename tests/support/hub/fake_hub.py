@@ -64,6 +64,8 @@ class FakeHub:
     answers_spaces: bool = True
     quota_by_token: dict[str, Response] = field(default_factory=dict[str, Response])
     """The answers about ZeroGPU; other tokens may not see theirs."""
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Jobs that every token sees in every namespace, by their ids."""
     visible_repos: set[str] = field(default_factory=set[str])
     """Datasets that every token sees."""
 
@@ -115,6 +117,15 @@ class FakeHub:
         hidden = {"error": "missing permissions: user.billing.read"}
         return self.quota_by_token.get(token) or JSONResponse(hidden, 403)
 
+    async def list_jobs(self, _: Request) -> Response:
+        """Answer like `GET /api/jobs/{namespace}`."""
+        return JSONResponse(list(self.jobs.values()))
+
+    async def inspect_job(self, request: Request) -> Response:
+        """Answer like `GET /api/jobs/{namespace}/{job}`."""
+        job = self.jobs.get(request.path_params["job"])
+        return JSONResponse({"error": "Job not found"}, 404) if job is None else JSONResponse(job)
+
     async def list_hardware(self, _: Request) -> Response:
         """Answer like `GET /api/jobs/hardware`."""
         self.price_request_count += 1
@@ -155,6 +166,8 @@ def run_fake_hub() -> Generator[FakeHub]:
         Route("/api/whoami-v2", hub.answer_whoami),
         Route(check, hub.check_launch, methods=["POST"]),
         Route("/api/jobs/hardware", hub.list_hardware),
+        Route("/api/jobs/{namespace}", hub.list_jobs),
+        Route("/api/jobs/{namespace}/{job}", hub.inspect_job),
         Route("/api/spaces/zero-gpu/quota", hub.answer_quota),
         Route("/api/spaces/{owner}/{name}", hub.describe_space),
         Route("/api/datasets/{owner}/{name}/tree/main", hub.list_tree),

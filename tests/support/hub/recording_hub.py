@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workers.hub.job import JOB_ADAPTER, RemoteJob
+from schema.hub.job import JOB_ADAPTER, RemoteJob
 
 
 class RecordingHub:

@@ -9,6 +9,7 @@ REQUIRED_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "launch_job": {"image": "python:3.12", "command": COMMAND},
     "launch_inference": {"model": "m/m", "inputs": "Hi"},
     "launch_space_call": {"space": "ada/asleep"},
+    "adopt_job": {"hub_job_id": "6a31d7ef5ff0a6cf94f9f8b9"},
     "create_workspace": {"name": "mine"},
     "create_upload": {"name": "data.csv"},
     "wait_for_jobs": {"timeout_seconds": 0.1},

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from schema.hub.job import JOB_ADAPTER
 from schema.jobs.tables import JobState, Reason
-from workers.hub.job import JOB_ADAPTER
 from workers.hub.job_ending import derive_run_result
 
 

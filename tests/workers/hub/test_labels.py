@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema.accounts.vault import Secret
+from schema.hub.job import JOB_ADAPTER
+from schema.hub.labels import RUN_LABEL, RUN_VARIABLE
 from schema.jobs.run_tables import DesiredState, RemoteRun, RunOrigin, RunState
 from schema.jobs.tables import JobKind
 from tests.support.hub.recording_hub import RecordingHub
@@ -14,8 +16,6 @@ from tests.support.jobs.hub_runs import ignore_progress
 from workers.executor import Created, ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor
 from workers.hub.client import HubJobsClient
-from workers.hub.job import JOB_ADAPTER
-from workers.hub.labels import RUN_LABEL, RUN_VARIABLE
 from workers.loops.reconcile_runs import is_job_of_run
 
 RUN_ID = uuid4()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from workers.hub.job import JOB_ADAPTER
+from schema.hub.job import JOB_ADAPTER
 from workers.hub.job_ending import derive_run_result
 
 STARTED = {"startedAt": "2026-11-21T02:00:00Z"}

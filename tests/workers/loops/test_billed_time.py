@@ -11,6 +11,7 @@ from schema.accounts.vault import Vault
 from schema.billing.budgets import Rate, read_budgets
 from schema.common import ids
 from schema.db.database import Database
+from schema.hub.job import JOB_ADAPTER, RemoteJob
 from schema.jobs import run_launch
 from schema.jobs.tables import JobKind
 from schema.settings import Settings
@@ -20,7 +21,6 @@ from tests.support.jobs.job_costs import DOLLAR_MICRO_USD, read_held_and_spent
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.hub.client import HubJobsClient
-from workers.hub.job import JOB_ADAPTER, RemoteJob
 from workers.loops.poll_runs import poll_runs
 
 SIXTY_CENT_HOUR: Final = Rate(price_micro_usd=10_000, timeout=timedelta(minutes=30))

@@ -12,13 +12,13 @@ from schema.accounts import credentials
 from schema.accounts.vault import Secret, Vault
 from schema.artifacts import log_store
 from schema.db.database import Database, Transaction
+from schema.hub.job import RemoteJob, RemoteStatus
 from schema.jobs import run_launch
 from schema.jobs.tables import JobKind, Reason
 from schema.settings import Settings
 from tests.support.factories import JobFactory
 from workers.context import Worker
 from workers.hub.client import HubJobsClient
-from workers.hub.job import RemoteJob, RemoteStatus
 from workers.loops import poll_runs as poll_runs_module
 from workers.loops.poll_runs import poll_runs
 

@@ -8,6 +8,7 @@ import pytest
 
 from schema.accounts.vault import Vault
 from schema.db.database import Database
+from schema.hub.job import RemoteJob
 from schema.jobs import queries as job_queries
 from schema.jobs import run_launch
 from schema.jobs.run_launch import ClaimedJob
@@ -17,7 +18,6 @@ from tests.support.factories import JobFactory
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.hub.client import HubJobsClient
-from workers.hub.job import RemoteJob
 from workers.loops.poll_runs import poll_runs
 
 MINUTE = timedelta(minutes=1)

@@ -57,6 +57,7 @@ HARMLESS_ARGUMENTS: Final = {
     *("cron", "timezone", "overlap", "missed"),
     *("group_by", "month", "text"),
     *("job", "inference"),  # whole requests, which name workspaces; tried below
+    "hub_job_id",  # of the Hub, which is asked whether the token shows it; tried in test_adoption
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
     "webhook_url",  # of the caller's own; tried in test_webhooks

@@ -5,7 +5,7 @@ we must not lose the id of a job that runs and is paid for.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -18,11 +18,19 @@ from pydantic import (
 
 from schema.db.storable import to_storable
 from schema.hub.client import HubJson
-from schema.jobs.run_tables import RunAddresses
 
 _MAX_RUNNING_SECONDS: Final = 10**9
 """More is not a plausible duration."""
 _MAX_URL_CHARS: Final = 500
+COPY_INITIATORS: Final = frozenset({"duplicated-job", "scheduled-job"})
+"""Initiators whose jobs carry our labels because a person copied them: not ours to count."""
+
+
+class RemoteAddresses(TypedDict):
+    """Where a job can be reached from outside; stored as `schema.jobs.run_tables.RunAddresses`."""
+
+    exposed: list[str]
+    ssh: str | None
 
 
 def _none_if_invalid(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -63,7 +71,8 @@ _Urls = Annotated[
 _Texts = Annotated[
     list[Annotated[str, AfterValidator(to_storable)]] | None, WrapValidator(_none_if_invalid)
 ]
-_TextMap = Annotated[dict[str, str] | None, WrapValidator(_none_if_invalid)]
+_StorableText = Annotated[str, AfterValidator(to_storable)]
+_TextMap = Annotated[dict[_StorableText, _StorableText] | None, WrapValidator(_none_if_invalid)]
 
 
 class RemoteStatus(HubJson):
@@ -103,6 +112,23 @@ class Exposure(HubJson):
     ports: list[int] = []
 
 
+class RemoteVolume(HubJson):
+    """A bucket or a repository that a job has mounted."""
+
+    type: _Text = None
+    source: _Text = None
+    mount_path: _Text = None
+    path: _Text = None
+    revision: _Text = None
+    read_only: bool = False
+
+
+class ResourceGroup(HubJson):
+    """The part of an organisation that pays."""
+
+    id: str
+
+
 class RemoteJob(HubJson):
     """One job at the Hub."""
 
@@ -134,6 +160,15 @@ class RemoteJob(HubJson):
     ] = None
     """How often the Hub starts it again."""
     expose: Annotated[Exposure | None, WrapValidator(_none_if_invalid)] = None
+    volumes: Annotated[list[RemoteVolume] | None, WrapValidator(_none_if_invalid)] = None
+    network: Annotated[dict[str, Any] | None, WrapValidator(_none_if_invalid)] = None
+    arch: _Text = None
+    resource_group: Annotated[ResourceGroup | None, WrapValidator(_none_if_invalid)] = None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether a person, or a schedule of the Hub, has copied another job, with its labels."""
+        return self.initiator is not None and self.initiator.type in COPY_INITIATORS
 
     @property
     def stage(self) -> str | None:
@@ -141,7 +176,7 @@ class RemoteJob(HubJson):
         return self.status.stage if self.status else None
 
     @property
-    def addresses(self) -> RunAddresses | None:
+    def addresses(self) -> RemoteAddresses | None:
         """The addresses it can be reached at; None if there are none."""
         status = self.status or RemoteStatus()
         if not status.expose_urls and status.ssh_url is None:
