@@ -157,6 +157,13 @@ def test_a_line_break_in_an_answer_does_not_break_the_line(
         assert bridge.ask("x") == answer
 
 
+def test_an_answer_has_the_id_of_its_request(server: ScriptedServer, bridge: StdioProcess) -> None:
+    """A batch that is refused, or a proxy, answers without one, and the client would wait."""
+    server.answer_with(json_response(json.dumps({**ANSWER, "id": None})))
+
+    assert bridge.ask("x") == ANSWER
+
+
 def test_notifications_and_requests_of_the_service_come_through_before_the_answer(
     server: ScriptedServer, bridge: StdioProcess
 ) -> None:
