@@ -16,7 +16,7 @@ import zipfile
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from schema.accounts import audit
 from schema.artifacts import files, log_store
@@ -232,7 +232,9 @@ async def _write_archive(app: App, status: JobStatus) -> Chunks:
         ),
     }
     spool = _Spool([])
-    with zipfile.ZipFile(spool, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:  # type: ignore[arg-type]  # all that it calls
+    with zipfile.ZipFile(
+        cast("IO[bytes]", spool), "w", zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as archive:
         for name, text in texts.items():
             archive.writestr(_entry(name, status, zipfile.ZIP_DEFLATED), text)
             yield spool.take()

@@ -26,7 +26,7 @@ LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 CALL_ARGUMENTS: dict[str, Any] = {"model": "m", "inputs": "hello"}
 WRITING_TOOLS = {
     *("launch_job", "launch_inference", "launch_space_call", "cancel_job", "retry_job"),
-    "adopt_job",
+    *("adopt_job", "create_upload"),
     *("create_workspace", "update_workspace", "archive_workspace", "rotate_webhook_secret"),
     *("create_schedule", "update_schedule", "delete_schedule"),
 }
@@ -354,6 +354,7 @@ async def test_whoami_tells_what_a_token_allows_and_lacks(
         "can_pay": None,
         "unpaid_namespaces": [],
         "zero_gpu": None,
+        "links": [],
     }
 
 

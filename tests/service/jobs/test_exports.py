@@ -262,7 +262,7 @@ async def test_a_call_for_one_link_too_many_says_when_there_is_room(
 
     answer = await call_tool(service_url, "job_result", job_id=job_handle(job.id), download="log")
 
-    refusal = read_refusal(answer)
+    refusal: dict[str, Any] = dict(read_refusal(answer))
     assert (refusal["code"], refusal["limit"], refusal["used"]) == ("TooManyLinks", 50, 50)
     assert refusal["resets_at"] is not None
     assert "whoami shows them" in answer_text(answer)

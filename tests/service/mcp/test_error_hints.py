@@ -89,13 +89,20 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
 """One of each that a tool can meet."""
 NEVER_SHOWN: Final = {
     *("Denied", "Unsealable", "NotAgreedTo"),
-    *("WrongRevision", "ReleaseTooOld", "CannotStart", "CannotListen", "LocalStackMissing"),
+    *(
+        "WrongRevision",
+        "ReleaseTooOld",
+        "CannotStart",
+        "AlreadyRunning",
+        "CannotListen",
+        "LocalStackMissing",
+    ),
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
-    "SignInRateLimited",
+    *("SignInRateLimited", "SignInFailed"),
     *("OtherVaultKey", "WrongVaultKey", "BackupRefused"),
     *("ExportRefused", "ForgetRefused", "ConnectRefused"),
 }
-"""An abstract one, two of workers, one of pages, and those that end a process or a command, or let
+"""An abstract one, two of workers, two of pages, and those that end a process or a command, or let
 none begin.
 """
 
