@@ -82,7 +82,7 @@ class BrowserSignIn:
         """Return where a person signs in.
 
         Args:
-            next_path: where they go afterwards; what is no path of ours does not count.
+            next_path: where they go afterwards, which `local_path` has checked.
             browser_digest: of the cookie of this flow.
 
         Raises:
@@ -93,7 +93,7 @@ class BrowserSignIn:
             verifier=proof.verifier,
             nonce=nonce,
             browser_digest=browser_digest,
-            next_path=local_path(next_path),
+            next_path=next_path,
         )
         return await self._services.hub.build_authorization_url(
             state=seal_model(self._services.seals, attempt, SIGN_IN_LIFETIME),

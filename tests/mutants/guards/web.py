@@ -46,14 +46,14 @@ WEB_GUARDS: Final = (
         test_signing_in,
         a_sign_in_leads_to_a_path_of_ours=(r"/(?![/\\])[", r"/["),
         an_id_token_is_of_this_sign_in=("    _require_nonce(tokens, attempt.nonce)\n", "\n"),
-        the_next_path_is_checked_before_it_is_sealed=(
-            "next_path=local_path(next_path)",
-            "next_path=next_path",
-        ),
     ),
     *mutants_in_file(
         account_pages,
         test_signing_in,
+        the_next_path_is_checked_before_it_is_sealed=(
+            'next_path = local_path(request.query_params.get("next", ""))',
+            'next_path = request.query_params.get("next", "")',
+        ),
         a_sign_in_is_of_the_browser_that_began=(
             "attempt is None or not self._cookie.is_from(request, attempt.browser_digest)",
             "attempt is None",
