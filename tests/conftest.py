@@ -24,7 +24,7 @@ from tests.support.factories import FailFirstCommit, JobFactory
 from tests.support.subjects import ADA_ID
 
 pytest_plugins = [
-    "tests.support.browser.chromium",
+    "tests.support.browser.chromium_program",
     "tests.support.stack",
     "tests.support.xdist_scheduler",
 ]
