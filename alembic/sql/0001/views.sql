@@ -30,7 +30,7 @@ RETURN (
                        '' ORDER BY place)::bit(130) AS bits
               FROM string_to_table(split_part(lower(btrim(handle)), '_', 2), NULL)
                    WITH ORDINALITY AS spelt (letter, place)
-             WHERE lower(btrim(handle)) ~ '^(job|ws|sched)_[0-7][0-9a-hjkmnp-tv-z]{25}$') AS read);
+             WHERE lower(btrim(handle)) ~ '^(job|ws|sched|upload)_[0-7][0-9a-hjkmnp-tv-z]{25}$') AS read);
 
 
 -- Jobs --------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from service.web.client_config import build_client_configs
 from tests.interop import hosts, node_packages
+from tests.support.mcp.tool_count import TOOL_COUNT
 from tests.support.stack import McpCaller
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
 
-TOOL_COUNT: Final = 21
 INSTALL_TIMEOUT_SECONDS: Final = 600
 RUN_TIMEOUT_SECONDS: Final = 300
 QUIET: Final = {"DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1", "NO_COLOR": "1"}

@@ -63,6 +63,8 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
     "jobs.search._SEARCH_JOBS": SEARCH_ARGUMENTS,
     "jobs.search._SEARCH_LABELLED_JOBS": SEARCH_ARGUMENTS | {"labels": {"team": "nlp", "run": "1"}},
     "jobs.queries._GET_JOB_RESULT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "jobs.queries._LIST_JOB_EVENTS": [OTHER_SUBJECT, JOB_PLACEHOLDER, 10],
+    "jobs.queries._LIST_LATEST_EVENTS": [OTHER_SUBJECT, JOB_PLACEHOLDER, 10],
     "workspaces.store._LIST_WORKSPACES": [OTHER_SUBJECT, None, 10, True],
     "workspaces.store._GET_WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
     "workspaces.store._FIND_WORKSPACE_BY_NAME": [OTHER_SUBJECT, "hers"],
@@ -86,6 +88,13 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
         "states": ["pending"],
         "limit": 10,
         "max_chars": 100,
+    },
+    "batches.queries._LIST_WHOLE_ITEMS": {
+        "subject_id": OTHER_SUBJECT,
+        "job_id": JOB_PLACEHOLDER,
+        "start": 0,
+        "limit": 10,
+        "max_bytes": 1000,
     },
     "artifacts.files._LIST_JOB_FILES": [OTHER_SUBJECT, JOB_PLACEHOLDER],
     "artifacts.files._FIND_STORED_FILE": [OTHER_SUBJECT, JOB_PLACEHOLDER, "model.bin"],
@@ -123,8 +132,8 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
     "schedules.store._GET_FIRING": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER, FIRED_AT_PLACEHOLDER],
     "jobs.lifecycle._SELECT_SUBMITTED_JOB": [OTHER_SUBJECT, "k", None],
     "jobs.lifecycle._COUNT_OPEN_JOBS": [OTHER_SUBJECT],
-    "jobs.lifecycle._LOCK_JOB": [JOB_PLACEHOLDER, OTHER_SUBJECT],
-    "jobs.lifecycle._CANCEL_JOB": [JOB_PLACEHOLDER, OTHER_SUBJECT, None, None],
+    "jobs.lifecycle._LOCK_JOBS": [JOBS_PLACEHOLDER, OTHER_SUBJECT],
+    "jobs.lifecycle._CANCEL_JOBS": [JOBS_PLACEHOLDER, OTHER_SUBJECT, None, None],
 }
 """Each statement that names a subject, and what it is given."""
 TESTED_ELSEWHERE: Final = {

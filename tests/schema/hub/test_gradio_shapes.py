@@ -98,7 +98,7 @@ def test_a_file_is_one_only_where_the_app_takes_one(
 )
 def test_what_is_no_file_is_refused_where_one_has_to_be(component: str, value: Any) -> None:
     """A path would be read on the machine of the Space."""
-    with pytest.raises(ValueError, match=r"write \{\"url\": \"https://…\"\} or"):
+    with pytest.raises(ValueError, match=r"write \{\"url\": \"https://…\"\} \(or"):
         ValueShape(describe(component)).parse_files(value)
 
 

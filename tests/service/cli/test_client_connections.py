@@ -26,6 +26,7 @@ from service.web.client_config import (
     build_local_config,
 )
 from tests.interop.hosts import PACKAGES
+from tests.support.mcp.tool_count import TOOL_COUNT
 from tests.support.paths import DOCS, REPOSITORY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.stdio import connect_stdio
@@ -33,7 +34,6 @@ from tests.support.subjects import ADA_TOKEN
 
 PAGE: Final = (DOCS / "clients.md").read_text(encoding="utf-8")
 SHOWN_URL: Final = "https://holdfast.example"
-TOOL_COUNT: Final = 21
 
 Address = tuple[str, dict[str, str]]
 """The URL and the headers that a client sends its requests with."""

@@ -225,7 +225,11 @@ async def test_only_a_caller_who_wants_progress_is_answered_as_a_stream(service_
 
     assert plain.headers["content-type"].startswith("application/json")
     assert stream.headers["content-type"].startswith("text/event-stream")
-    assert plain.json()["result"]["structuredContent"] == {"jobs": [], "next_cursor": None}
+    assert plain.json()["result"]["structuredContent"] == {
+        "jobs": [],
+        "next_cursor": None,
+        "searched_until": None,
+    }
 
 
 async def test_blanks_around_a_protocol_header_are_forgiven(service_url: str) -> None:

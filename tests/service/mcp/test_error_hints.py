@@ -98,7 +98,7 @@ NEVER_SHOWN: Final = {
         "LocalStackMissing",
     ),
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
-    *("SignInRateLimited", "SignInFailed"),
+    *("SignInRateLimited", "SignInFailed", "FileRefused"),
     *("OtherVaultKey", "WrongVaultKey", "BackupRefused"),
     *("ExportRefused", "ForgetRefused", "ConnectRefused"),
 }

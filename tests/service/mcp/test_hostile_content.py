@@ -315,19 +315,12 @@ def make_calls(handles: Mapping[str, str], many: Sequence[str]) -> dict[str, Sea
     workspace: AnyValues = st.just(handles["workspace_id"])
     schedule: AnyValues = st.just(handles["schedule_id"])
     printed: AnyValues = st.sampled_from([handles["failed"], handles["running"]])
-    unknown: AnyValues = st.sampled_from([UNKNOWN_JOB_ID, *many]) | TEXTS.map(
-        lambda text: text[:5000]
-    )
+    unknown: AnyValues = st.sampled_from([UNKNOWN_JOB_ID, *many]) | cut_texts(5000)
     job_ids: AnyValues = st.one_of(
         job,
         st.builds(list[str], st.just(many)),
         st.just([UNKNOWN_JOB_ID[:-2] + f"{n:02}" for n in range(MANY_JOBS)]),
-        st.builds(
-            number_handles,
-            job,
-            cut_texts(900),
-            st.sampled_from([3, MANY_JOBS - 1]),
-        ),
+        st.builds(number_handles, job, cut_texts(900), st.sampled_from([3, MANY_JOBS - 1])),
         st.lists(unknown, min_size=1, max_size=MANY_JOBS),
     )
     command: SearchStrategy[Arguments] = st.fixed_dictionaries(
@@ -366,6 +359,7 @@ def make_calls(handles: Mapping[str, str], many: Sequence[str]) -> dict[str, Sea
     }
     return {
         "whoami": st.just({}),
+        "create_upload": st.fixed_dictionaries({"name": TEXTS}, optional={"media_type": TEXTS}),
         "spending": st.fixed_dictionaries({}, optional={"group_by": TEXTS, "month": TEXTS}),
         "list_hardware": st.fixed_dictionaries({}, optional={"gpu_only": st.booleans()}),
         "job_status": st.fixed_dictionaries({"job_ids": job_ids}),
