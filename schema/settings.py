@@ -183,14 +183,12 @@ class Settings(BaseSettings):
     """Where a crash test ends this process; see `schema.common.failpoints`."""
     call_bytes: Annotated[int, Field(ge=1024 * 1024, le=200 * 1024 * 1024)] = 20 * 1024 * 1024
     """How many bytes the input or the result of a call may have."""
-    upload_bytes: Annotated[int, Field(ge=1024 * 1024, le=1024**4)] = 1024**3
+    upload_bytes: Annotated[int, Field(ge=1024 * 1024, le=1024**3)] = 200 * 1024**2
     """How many bytes one upload may have."""
-    upload_total_bytes: Annotated[int, Field(ge=1024 * 1024)] = 5 * 1024**3
+    upload_total_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024**3
     """How many bytes all uploads of a subject may have at a time."""
     uploads: Annotated[int, Field(ge=1)] = 100
     """How many uploads a subject may have at a time, sent or still to be sent."""
-    upload_stored_bytes: Annotated[int, Field(ge=0)] = 32 * 1024 * 1024
-    """How many bytes an upload may have that stays in Postgres; larger ones go to a bucket."""
     log_bytes: Annotated[int, Field(ge=1024 * 1024)] = DEFAULT_LOG_BYTES
     """Bytes that are kept of the log of a job: one half its beginning, the other its end."""
     webhook_origins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -389,7 +389,6 @@ def _read_upload_limits(settings: Settings) -> UploadLimits:
         max_bytes=settings.upload_bytes,
         max_total_bytes=settings.upload_total_bytes,
         max_uploads=settings.uploads,
-        max_stored_bytes=settings.upload_stored_bytes,
         retention=settings.retention_upload,
     )
 

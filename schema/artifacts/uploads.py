@@ -107,8 +107,7 @@ WITH finished AS (
        SET state = 'ready',
            sha256 = :sha256,
            media_type = :media_type,
-           expires_at = now() + :retention::interval,
-           due_at = CASE WHEN size_bytes > :max_stored_bytes::bigint THEN now() END
+           expires_at = now() + :retention::interval
      WHERE id = :upload_id
        AND subject_id = :subject_id
        AND state = 'pending'
@@ -229,8 +228,6 @@ class UploadLimits:
     max_total_bytes: int
     """Of all their uploads together."""
     max_uploads: int
-    max_stored_bytes: int
-    """The largest upload whose bytes stay in Postgres; a worker moves a larger one to a bucket."""
     retention: timedelta
     """How long an upload is there after it has been received."""
 
@@ -366,7 +363,6 @@ async def finish_receiving(
             sha256=sha256,
             media_type=media_type,
             retention=limits.retention,
-            max_stored_bytes=limits.max_stored_bytes,
         )
     )
     return None if row is None else Upload.from_row(row)

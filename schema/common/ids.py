@@ -44,6 +44,11 @@ class HandleKind(StrEnum):
             HandleKind.UPLOAD: "upload",
         }[self]
 
+    @property
+    def article(self) -> str:
+        """The article before that word."""
+        return "an" if self is HandleKind.UPLOAD else "a"
+
 
 def new_id() -> UUID:
     """Make a UUIDv7 (RFC 9562): random, but rows created together lie together in an index."""
@@ -76,12 +81,17 @@ def parse_handle(kind: HandleKind, handle: str) -> UUID:
     match = _HANDLE_PATTERN.fullmatch(handle.strip().lower())
     if match is None or match[1] not in set(HandleKind) or not _is_suffix(match[2]):
         raise Invalid(
-            f"{quote_value(handle)} is not a {kind.noun} handle. A {kind.noun} handle is "
+            f"{quote_value(handle)} is not {kind.article} {kind.noun} handle. "
+            f"{kind.article.capitalize()} {kind.noun} handle is "
             f"{kind}_ and {_SUFFIX_LENGTH} letters and digits, exactly as it was given to you."
         )
     if match[1] != kind:
         noun = HandleKind(match[1]).noun
-        raise Invalid(f"{handle!r} is a {noun} handle; a {kind.noun} handle ({kind}_…) goes here.")
+        article = HandleKind(match[1]).article
+        raise Invalid(
+            f"{handle!r} is {article} {noun} handle; {kind.article} {kind.noun} handle ({kind}_…) "
+            "goes here."
+        )
     return _decode_suffix(match[2])
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, RootModel
 
+from schema.artifacts import uploads
 from schema.billing import budgets
 from schema.common.errors import Denied, LimitReached, WorkspaceArchived
 from schema.common.money import to_usd
@@ -14,6 +15,7 @@ from schema.common.text import truncate
 from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobKind
+from schema.specs.inputs.upload_handles import find_upload_ids
 from service.auth.caller import Caller
 from service.jobs import operations
 from service.jobs.launch import LaunchRequest
@@ -66,10 +68,16 @@ def describe_request(
 
 
 async def dry_run_launch(app: App, caller: Caller, request: LaunchRequest) -> DryRunView:
-    """Say what a launch would cost at worst, and what it lacks, if anything."""
+    """Say what a launch would cost at worst, and what it lacks, if anything.
+
+    Raises:
+        NotFound: the caller has no such upload.
+    """
     needs = await _check_permission(app, caller, request)
     async with app.transaction(caller) as tx:
         needs += await _check_workspace(tx, caller, request.workspace_id)
+        upload_ids = request.upload_ids | find_upload_ids(request.spec)
+        await uploads.find_uploads(tx, caller.subject_id, upload_ids)
         subject = await job_queries.get_subject_status(tx, caller.subject_id)
         accounts = await budgets.read_budgets(
             tx,

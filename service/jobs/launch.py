@@ -9,6 +9,7 @@ import anyio
 
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret
+from schema.artifacts import uploads
 from schema.billing.budgets import Rate
 from schema.common import ids as common_ids
 from schema.common.errors import Conflict, InDoubt, Unavailable
@@ -21,6 +22,7 @@ from schema.jobs import lifecycle
 from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.lifecycle import Submission, SubmittedJob
 from schema.jobs.tables import FINAL_STATES, JobState
+from schema.specs.inputs.upload_handles import find_upload_ids
 from schema.workspaces import webhooks
 from schema.workspaces.webhooks import NewTarget
 from service.auth.caller import Caller
@@ -70,6 +72,8 @@ class LaunchRequest:
     dependency_condition: DependencyCondition = DependencyCondition.SUCCESS
     notes: list[str] = field(default_factory=list[str])
     """What the caller should know about it."""
+    upload_ids: frozenset[UUID] = frozenset()
+    """Uploads that what is stored beside it names; those in `spec` are looked for there."""
     attachment: JobAttachment | None = None
     """What is stored beside the request, in its transaction."""
     webhook: NewTarget | None = None
@@ -181,7 +185,8 @@ async def _submit_job(
         app.wake_worker(common_ids.format_handle(HandleKind.JOB, job_id), request.kind)
         hit_failpoint("submit.rung")
 
-    if not request.secrets and request.attachment is None and request.webhook is None:
+    upload_ids = request.upload_ids | find_upload_ids(request.spec)
+    if not (request.secrets or request.attachment or request.webhook or upload_ids):
         job = await lifecycle.commit_job(app.database, caller.subject_id, wake_worker, **submission)
         if job is not None:
             return job, None
@@ -193,6 +198,8 @@ async def _submit_job(
         )
         if request.attachment is not None:
             await request.attachment.store(tx, caller, job.id)
+        if upload_ids and job.id == job_id:  # else its key has found another one
+            await uploads.pin_uploads(tx, caller.subject_id, job_id, upload_ids)
         if request.webhook is not None and job.id == job_id:  # else its key has found another one
             webhook_secret = await _set_webhook(tx, app, caller, job_id, request.webhook)
         hit_failpoint("submit.written")

@@ -14,7 +14,6 @@ UPLOAD_LIMITS: Final = UploadLimits(
     max_bytes=10**9,
     max_total_bytes=10**9,
     max_uploads=100,
-    max_stored_bytes=10**8,
     retention=timedelta(days=7),
 )
 NEW_UPLOAD: Final = NewUpload(

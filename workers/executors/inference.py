@@ -30,7 +30,12 @@ class InferenceExecutor:
             spec = InferenceSpec.model_validate(request.spec)
         except ValidationError as error:
             return reject_outdated_spec(error)
-        return await self._caller.call(spec, request.token, report_progress=request.report_progress)
+        return await self._caller.call(
+            spec,
+            request.token,
+            job_id=request.job_id,
+            report_progress=request.report_progress,
+        )
 
 
 def create_executor(deps: ExecutorDeps) -> Executor:

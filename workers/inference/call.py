@@ -6,8 +6,10 @@ provider has accepted the call is the subject of `workers.inference.await_result
 
 from http import HTTPStatus
 from typing import Final
+from uuid import UUID
 
 from schema.accounts.vault import Secret
+from schema.common.errors import Unavailable
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.hub.hub_files import HubFileReader
 from schema.hub.url_fetcher import Fetcher, FetchFailed, FetchRefused
@@ -16,6 +18,8 @@ from schema.specs.inference import CHAT, InferenceSpec, accepted_media_types
 from schema.specs.inputs import media_types
 from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.inference_inputs import MediaInput, list_hub_pictures
+from schema.specs.inputs.upload_handles import parse_upload_handle
+from workers.artifacts.uploads import UploadReader
 from workers.attempts.error_outcomes import HubRequestError, outcome_from_error
 from workers.executor import ExecutorDeps, Outcome, Rejected, ReportProgress, RetryLater
 from workers.inference import requests
@@ -55,15 +59,28 @@ class InferenceCaller:
         self._catalog = ModelCatalog(deps.hub)
         self._fetcher = fetcher or Fetcher()
         self._files = HubFileReader(deps.hub, self._fetcher)
+        self._uploads = UploadReader(deps.database)
         self._max_bytes = deps.settings.call_bytes
 
     async def call(
-        self, spec: InferenceSpec, token: Secret, *, report_progress: ReportProgress | None = None
+        self,
+        spec: InferenceSpec,
+        token: Secret,
+        *,
+        job_id: UUID | None = None,
+        report_progress: ReportProgress | None = None,
     ) -> Outcome:
-        """Make one call, once, and return its outcome."""
+        """Make one call, once, and return its outcome.
+
+        Args:
+            spec: the call.
+            token: of whoever launched it.
+            job_id: the job whose uploads it may read; None: it names none.
+            report_progress: called when there is some.
+        """
         deadline = CallDeadline(spec.timeout)
         try:
-            mapping, request = await self._prepare_request(spec, token, deadline)
+            mapping, request = await self._prepare_request(spec, token, deadline, job_id)
             response = await self._send_request(spec, mapping, request, token, deadline)
         except _CallEnded as error:
             return error.outcome
@@ -81,7 +98,7 @@ class InferenceCaller:
         return await call.await_outcome(response)
 
     async def _prepare_request(
-        self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
+        self, spec: InferenceSpec, token: Secret, deadline: CallDeadline, job_id: UUID | None
     ) -> tuple[ProviderMapping | None, RouterRequest]:
         try:
             if spec.task == CHAT:
@@ -90,7 +107,7 @@ class InferenceCaller:
                 return None, requests.build_chat_request(spec, pictures)
             model = await self._catalog.find_model(spec.model, token, timeout=deadline.remaining())
             mapping = choose_provider(model, spec.task, spec.provider)
-            media = await self._load_media(spec, token, deadline)
+            media = await self._load_media(spec, token, deadline, job_id)
             return mapping, requests.build_task_request(spec, mapping, media)
         except UnsupportedByProviders as error:
             message = f"{NOT_SENT_PREFIX}{error}."
@@ -98,14 +115,14 @@ class InferenceCaller:
         except (FetchRefused, ValueError) as error:
             message = f"{NOT_SENT_PREFIX}{error}"
             raise _CallEnded(Rejected(Reason.INVALID_REQUEST, message)) from None
-        except (FetchFailed, HubUnreachable, HubAmbiguous) as error:
+        except (FetchFailed, HubUnreachable, HubAmbiguous, Unavailable) as error:
             # Whatever happened to these requests: the call itself was not sent.
             raise _CallEnded(RetryLater(f"{NOT_SENT_PREFIX}{error}")) from None
         except HubRejected as error:
             raise _CallEnded(outcome_from_error(error)) from None
 
     async def _load_media(
-        self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
+        self, spec: InferenceSpec, token: Secret, deadline: CallDeadline, job_id: UUID | None
     ) -> MediaBytes | None:
         """Load the bytes that the inputs refer to; None for a task that takes no bytes."""
         inputs = spec.inputs
@@ -114,6 +131,10 @@ class InferenceCaller:
         accept = accepted_media_types(spec.task)
         if inputs.url is None:
             content = inputs.decode_data()
+            return MediaBytes(content, media_types.detect_media_type(content, accept))
+        upload_id = parse_upload_handle(inputs.url)
+        if upload_id is not None and job_id is not None:
+            content = await self._uploads.read(job_id, upload_id, max_bytes=self._max_bytes)
             return MediaBytes(content, media_types.detect_media_type(content, accept))
         if inputs.url.startswith(HUB_URI_SCHEME):
             return await self._read_hub_file(inputs.url, token, deadline, accept, self._max_bytes)

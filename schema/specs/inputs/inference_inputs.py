@@ -19,10 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from schema.common.ids import HandleKind
 from schema.specs.base import Spec
 from schema.specs.inputs import base64_bytes, media_types
 from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.public_url import PublicUrl
+from schema.specs.inputs.upload_handles import parse_upload_handle
 from schema.specs.inputs.url_scheme import lower_scheme
 from schema.specs.validation_errors import describe_problem, format_steps
 
@@ -109,6 +111,8 @@ class Message(Spec):
 
 def _check_media_url(url: str) -> str:
     url = lower_scheme(url)
+    if parse_upload_handle(url) is not None:
+        return url.strip()
     if url.startswith(HUB_URI_SCHEME):
         HubUri.parse(url)
     elif not base64_bytes.is_data_url(url):
@@ -120,7 +124,7 @@ class MediaInput(Spec):
     """Bytes to work on: an address, or the bytes themselves."""
 
     url: Annotated[str, AfterValidator(_check_media_url)] | None = None
-    """An `https://` URL, or a file of the Hub (`hf://…`)."""
+    """An `https://` URL, a file of the Hub (`hf://…`), or an upload (`upload_…`)."""
     data: Annotated[str, Field(min_length=1)] | None = None
     """In base 64."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
@@ -282,7 +286,7 @@ def _unpack_text(text: str) -> object:
     if text.startswith("{"):
         with suppress(ValueError, RecursionError):
             return json.loads(text)
-    if lower_scheme(text).startswith((HUB_URI_SCHEME, "https://")):
+    if lower_scheme(text).startswith((HUB_URI_SCHEME, "https://", f"{HandleKind.UPLOAD}_")):
         return {"url": text}
     return {"data": text} if base64_bytes.is_data_url(text) else text
 

@@ -17,6 +17,7 @@ from schema.specs.inference import (
     TaskParameters,
 )
 from schema.specs.inputs.item_lines import read_item_lines
+from schema.specs.inputs.upload_handles import find_upload_ids
 from service.auth.caller import Caller, Scope
 from service.jobs import batches
 from service.jobs.approval import describe_work, price_launch
@@ -47,7 +48,8 @@ class InferenceArguments(ToolArguments):
         str | list[str | dict[str, Any]] | dict[str, Any] | None,
         Field(
             description="A text; the messages of a chat; texts to embed; for a picture or sound "
-            '{"url"} or {"data"} in base 64, beside it "prompt" to change a picture.'
+            '{"url"} (or "upload_…" there) or {"data"} in base 64, beside it "prompt" to change a '
+            "picture."
         ),
     ] = None
     items: Annotated[
@@ -119,6 +121,9 @@ async def build_inference_request(
         work=describe_work(spec),
         approval_threshold_micro_usd=resolved.approval_threshold_micro_usd,
         notes=resolved.notes,
+        upload_ids=frozenset()
+        if new_items is None
+        else find_upload_ids([item.request for item in new_items.items]),
         attachment=new_items,
     )
 

@@ -12,6 +12,7 @@ from schema.common.text import truncate
 from schema.schedules import store as schedule_store
 from schema.schedules.cron import CronTrigger
 from schema.schedules.tables import MissedPolicy, OverlapPolicy
+from schema.specs.inputs.upload_handles import find_upload_ids
 from service.auth.caller import ACTING_SCOPES, Caller, Scope
 from service.jobs import operations
 from service.jobs.dry_run import describe_request
@@ -106,6 +107,11 @@ async def _build_request(
         raise Invalid(
             "inference: items are kept for one batch, and each firing makes another; put them into "
             "a file, which each reads anew, and give items_from."
+        )
+    if find_upload_ids(request.spec):
+        raise Invalid(
+            "inputs: an upload is deleted after a while, and a schedule goes on; put the file into "
+            "a repository or a bucket, and name it as hf://…."
         )
     return replace(
         request,

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from service.local.hub_emulator.inference.media import make_png, make_wav
+from tests.support.http_clients import AsyncHttpClient
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("stack")
@@ -113,3 +115,23 @@ async def test_the_name_of_a_file_is_a_text_and_never_opened(alice: McpCaller) -
     left = await alice.call_tool("job_result", job_id=launched["job_id"])
 
     assert left["result"]["text"].endswith("You said: /etc/hostname")
+
+
+async def test_a_model_reads_a_file_that_was_sent_by_link(alice: McpCaller) -> None:
+    """From the disk of the person to the provider, with nothing but the tools and one PUT."""
+    upload = await alice.call_tool("create_upload", name="in.png", media_type="image/png")
+    async with AsyncHttpClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
+        sent = await http.put(upload["url"], content=PICTURE)
+    assert sent.status_code == 201, sent.text
+
+    launched = await alice.call_tool(
+        "launch_inference",
+        task="image-to-text",
+        model="local/captioner",
+        inputs={"url": upload["upload_id"]},
+    )
+    view = await alice.wait_until_finished(launched["job_id"])
+
+    assert view["state"] == "succeeded", view
+    left = await alice.call_tool("job_result", job_id=launched["job_id"])
+    assert left["result"]["text"] == DIGEST

@@ -5,10 +5,13 @@ from typing import Final
 from schema.artifacts import uploads as upload_store
 from schema.specs.inputs import media_types
 from service.http.files import uploads as upload_routes
+from service.jobs import dry_run, launch
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
 from tests.schema.artifacts import test_uploads as test_upload_store
 from tests.service.http import test_uploads as test_upload_routes
+from tests.service.mcp.tools import test_uploads as test_upload_tools
+from tests.workers.artifacts import test_uploads as test_worker_uploads
 
 UPLOAD_GUARDS: Final = (
     *mutants_in_file(
@@ -82,6 +85,31 @@ UPLOAD_GUARDS: Final = (
         ),
         an_empty_upload_is_refused=("    if size_bytes == 0:", "    if False:"),
         an_overtaken_request_is_told=("            if not is_stored:", "            if False:"),
+    ),
+    *mutants_in_file(
+        launch,
+        test_upload_tools,
+        a_job_pins_its_uploads=(
+            "            await uploads.pin_uploads(tx, caller.subject_id, job_id, upload_ids)\n",
+            "            pass\n",
+        ),
+        a_repeated_call_pins_nothing=("if upload_ids and job.id == job_id:", "if upload_ids:"),
+    ),
+    *mutants_in_file(
+        dry_run,
+        test_upload_tools,
+        a_dry_run_looks_for_uploads=(
+            "        await uploads.find_uploads(tx, caller.subject_id, upload_ids)\n",
+            "",
+        ),
+    ),
+    *mutants_in_file(
+        upload_store,
+        test_worker_uploads,
+        a_worker_reads_pinned_uploads_only=(
+            " WHERE job_upload.job_id = $1\n   AND upload.id = $2",
+            " WHERE $1::uuid IS NOT NULL\n   AND upload.id = $2",
+        ),
     ),
     *mutants_in_file(
         media_types,

@@ -241,7 +241,6 @@ CARELESS_WRITES = {
         "sha256": "0" * 64,
         "media_type": "text/plain",
         "retention": timedelta(days=1),
-        "max_stored_bytes": 1,
     },
     "_BEGIN_RECEIVING": {
         "size_bytes": 1,
