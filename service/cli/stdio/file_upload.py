@@ -126,7 +126,7 @@ class FileUpload:
             receipt = await self._put(link, file, show_progress)
         text = (
             f"{receipt['upload_id']} is {file.name}, {file.size:,} bytes. "
-            f"Write {receipt['upload_id']} where a file goes."
+            f"launch_inference takes {receipt['upload_id']} as the url of its inputs."
         )
         return {"text": text, "fields": {"name": file.name, **receipt}}
 

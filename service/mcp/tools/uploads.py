@@ -57,7 +57,7 @@ async def create_upload(
 ) -> Annotated[CallToolResult, UploadLinkView]:
     """Make a link that takes one file of your machine, once, within an hour, without a sign-in.
 
-    Send it with the curl line of the answer. Then write upload_id wherever a file goes.
+    Send it with the curl line of the answer. launch_inference takes upload_id as url of inputs.
     """
     limits = app.upload_limits
     if size_bytes is not None and size_bytes > limits.max_bytes:
@@ -94,7 +94,8 @@ async def create_upload(
     )
     sentence = (
         f"{view.upload_id} takes {upload.name}, with at most {view.max_bytes:,} bytes, once, until "
-        f"{format_utc(view.expires_at)}. Send it, then write {view.upload_id} where a file goes."
+        f"{format_utc(view.expires_at)}. Send it, then launch_inference takes {view.upload_id} as "
+        f"the url of its inputs."
     )
     return tool_result(sentence, view, view.curl)
 
