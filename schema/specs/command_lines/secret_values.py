@@ -27,6 +27,10 @@ _TELLING_NAME: Final = re.compile(
 """Of a secret also where it is the name of an argument in Python; `key` is often a function."""
 _LITERAL: Final = re.compile(r"(?=.*\d)[\w+/=~-]{6,}")
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_ESCAPE: Final = r"(?:[bfnrt]|u[0-9a-f]{4})"
+"""What a line in JSON has behind a backslash where the line itself has a line break, or a blank."""
+_START: Final = r"(?:(?<![\w-])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4}))"
+"""Of a word, also in JSON."""
 _GAP: Final = r"(?:\\*[\"']|[\s,=])"
 """Between an option and its value, in a line or in a list."""
 _VALUE: Final = (
@@ -36,26 +40,25 @@ _VALUE: Final = (
 )
 """A value, unless it is a variable, or another option."""
 _HANDED_OVER: Final = re.compile(
-    rf"(?<![\w-])(?:-[es](?={_GAP}|[A-Z_])|--(?:envs?|secrets?)(?={_GAP})){_GAP}{{0,8}}"
+    rf"{_START}(?:-[es](?={_GAP}|[A-Z_])|--(?:envs?|secrets?)(?={_GAP})){_GAP}{{0,8}}"
     rf"[A-Za-z_]\w*+={_VALUE}",
     re.DOTALL,
 )
 _ASSIGNED: Final = re.compile(
-    rf"(?<![\w$-])(?P<name>[A-Za-z_][\w-]*+)(?:=|\\*[\"']{_GAP}{{0,4}}:{_GAP}{{0,8}}?){_VALUE}",
+    rf"(?<![\w$-])(?P<escape>(?<=\\){_ESCAPE})?(?P<name>[A-Za-z_][\w-]*+)"
+    rf"(?:=|\\*[\"']{_GAP}{{0,4}}:{_GAP}{{0,8}}?){_VALUE}",
     re.DOTALL,
 )
-_OPTION: Final = re.compile(
-    rf"(?<![\w-])(?P<name>--[A-Za-z][\w-]*+){_GAP}{{1,8}}{_VALUE}", re.DOTALL
-)
+_OPTION: Final = re.compile(rf"{_START}(?P<name>--[A-Za-z][\w-]*+){_GAP}{{1,8}}{_VALUE}", re.DOTALL)
 _HEADER: Final = re.compile(
-    rf"(?:(?<![\w-])(?:x-)?(?:authorization|(?:api|access|auth)[-_]?(?:key|token))\s?:"
+    rf"(?:{_START}(?:x-)?(?:authorization|(?:api|access|auth)[-_]?(?:key|token))\s?:"
     rf"(?:{_GAP}{{0,8}}(?:bearer|basic|token){_GAP}{{1,8}}|{_GAP}{{0,8}}?)"
-    rf"|\b(?:bearer|login){_GAP}{{1,8}}(?=\S{{16}})){_VALUE}",
+    rf"|(?:\b|{_START})(?:bearer|login){_GAP}{{1,8}}(?=\S{{16}})){_VALUE}",
     re.IGNORECASE | re.DOTALL,
 )
 """A header, also where a line was split into words, so that its value is a word of its own."""
 _KNOWN_TOKEN: Final = re.compile(
-    r"(?<![A-Za-z0-9_])(?:sk-[\w-]{20,}|gh[pousr]_\w{30,}|github_pat_\w{30,}|xox[abp]-[\w-]{20,}"
+    _START + r"(?:sk-[\w-]{20,}|gh[pousr]_\w{30,}|github_pat_\w{30,}|xox[abp]-[\w-]{20,}"
     r"|AKIA[A-Z0-9]{16})",
     re.ASCII,
 )
@@ -93,15 +96,20 @@ def _hide_value(match: re.Match[str]) -> str:
 
 
 def _hide_if_secret(match: re.Match[str]) -> str:
-    name = match["name"]
-    is_secret = is_secret_name(name) and (
+    # A letter behind a backslash is the end of a line in JSON, or the first of a name elsewhere.
+    names = [match["name"], (match["escape"] or "") + match["name"]]
+    is_secret = any(_holds_secret(name, match) for name in names)
+    return _hide_value(match) if is_secret else match[0]
+
+
+def _holds_secret(name: str, match: re.Match[str]) -> bool:
+    return is_secret_name(name) and (
         not any(map(str.islower, name))
         or (
             _TELLING_NAME.fullmatch(name) is not None
-            and (match["quote"] or _LITERAL.fullmatch(match["value"]) is not None)
+            and bool(match["quote"] or _LITERAL.fullmatch(match["value"]))
         )
     )
-    return _hide_value(match) if is_secret else match[0]
 
 
 def _hide_if_option(match: re.Match[str]) -> str:

@@ -7,7 +7,8 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 TOKEN_PATTERN: Final = re.compile(
-    r"(?<![A-Za-z0-9_])(?:"
+    # The last two are behind a line break, or a blank, of a text in JSON.
+    r"(?:(?<![A-Za-z0-9_])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4}))(?:"
     r"hf_(?:oauth_|jwt_)?eyJ[\w-]+\.[\w-]+\.[\w-]+"
     r"|hf_oauth__refresh_[\w-]{16,}"
     r"|(?:hf|hf_oauth|hf_jwt|api_org)_[A-Za-z0-9]{30,}"

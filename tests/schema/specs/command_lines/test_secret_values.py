@@ -53,6 +53,26 @@ def test_a_secret_is_hidden_in_whatever_form_its_line_comes(line: str, form: int
     assert HIDDEN in hidden
 
 
+@pytest.mark.parametrize("start", ["```\n", "x\t", "a\\\n", "\u00a0", "\r\n"])
+@pytest.mark.parametrize("line", [*LINES, f"KEY={SECRET} x", f"--token {SECRET}", "hf_" + "a" * 34])
+def test_a_secret_behind_a_line_break_is_hidden_in_json_too(line: str, start: str) -> None:
+    """There the break is a letter, and `nKEY` was no name of a secret."""
+    for text in (start + line, json.dumps(start + line), json.dumps([json.dumps(start + line)])):
+        assert (SECRET in text) != ("hf_" in text)
+        hidden = hide_secrets(text)
+
+        assert SECRET not in hidden
+        assert "hf_" not in hidden
+        assert HIDDEN in hidden
+
+
+def test_a_backslash_before_a_name_hides_nothing_less() -> None:
+    """Its first letter may be the name's own."""
+    assert SECRET not in hide_secrets(
+        f"\\TOKEN={SECRET}1 \\token={SECRET}1 \\nmy_token='{SECRET}1'"
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [
