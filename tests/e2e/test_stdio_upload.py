@@ -122,7 +122,7 @@ def test_what_is_refused_is_an_error_of_the_tool_that_says_what_to_do(
 
     assert [refusal["isError"] for refusal in refusals] == [True] * len(refusals)
     assert all("structuredContent" not in refusal for refusal in refusals)
-    assert "1,073,741,824" in read_text(refusals[3])
+    assert "209,715,200" in read_text(refusals[3])
     assert not upload(bridge, path="train.bin").get("isError")
 
 

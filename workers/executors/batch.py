@@ -33,6 +33,7 @@ from schema.specs.batch import (
     describe_first_error,
 )
 from schema.specs.inputs.hub_uri import HubUri
+from schema.specs.inputs.upload_handles import find_upload_ids
 from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_spec
 from workers.batches.runner import BatchRunner
 from workers.executor import ExecutionRequest, Executor, ExecutorDeps, Outcome, Rejected, Unknown
@@ -119,6 +120,11 @@ def parse_item(location: str, line: bytes) -> Item:
         raise InvalidItem(f"{location} is not JSON ({error}); write {ITEM_EXAMPLE}") from None
     if to_storable(item) != item:
         raise InvalidItem(f"{location} has a NUL, a lone surrogate or NaN, which cannot be stored.")
+    if find_upload_ids(item):
+        raise InvalidItem(
+            f"{location} names an upload, which only items of the call itself can; "
+            f"write an https:// or hf:// URL, or give the items in items"
+        )
     try:
         return Item.model_validate(item)
     except ValidationError as error:

@@ -41,7 +41,9 @@ class UploadLinkView(View):
 
 async def create_upload(
     name: Annotated[str, Field(min_length=1, max_length=500, description="Of the file.")],
-    size_bytes: Annotated[int | None, Field(ge=1, description="Refuse any other size.")] = None,
+    size_bytes: Annotated[
+        int | None, Field(ge=1, le=10**12, description="Refuse any other size.")
+    ] = None,
     media_type: Annotated[
         str | None,
         Field(

@@ -28,7 +28,8 @@ JSON: Final = "application/json"
 JSON_OF_THE_SDK: Final = "application/json, application/json"
 """Means the same, and is written as only the transport of the SDK reads it."""
 CHANGING: Final = (
-    (re.compile(r"(job|ws|sched)_[0-9a-z]{26}"), "HANDLE"),
+    (re.compile(r"(job|ws|sched|upload)_[0-9a-z]{26}"), "HANDLE"),
+    (re.compile(r"/uploads/[\w.-]+"), "LINK"),
     (re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"), "TIME"),
     (re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{20})?\b"), "DIGEST"),
     (re.compile(r"\b(ada|bob)\b"), "NAME"),

@@ -477,7 +477,7 @@ async def test_the_official_client_signs_in_where_it_has_chosen(
 
     assert names == {
         *("job_status", "list_jobs", "job_logs", "job_result", "wait_for_jobs"),
-        *("list_hardware", "whoami"),
+        *("list_hardware", "whoami", "spending"),
     }
     assert not who.is_error
     assert browser.visited_urls[0].params["resource"] == f"{url}/mcp"

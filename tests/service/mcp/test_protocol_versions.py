@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.mcp.client import post_message
 from tests.support.mcp.observed_answers import META_PREFIX, MODERN_REQUEST_META
+from tests.support.mcp.tool_count import TOOL_COUNT
 
 MODERN: Final = "2026-07-28"
 LEGACY: Final = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
@@ -92,7 +93,7 @@ async def test_tools_are_listed(service_url: str, version: str) -> None:
     """All of them, each with a schema that has an object at its root."""
     tools = (await send_for_result(service_url, version, "tools/list"))["tools"]
 
-    assert len(tools) == 21
+    assert len(tools) == TOOL_COUNT
     assert {tool["inputSchema"]["type"] for tool in tools} == {"object"}
 
 

@@ -292,6 +292,7 @@ WRONG_FILES: Final = {
     b'{"custom_id": "b"}': "inputs: field required; write {",
     b'{"custom_id": "b", "inputs": "x", "url": "/v1"}': "url: extra inputs",
     b'{"custom_id": "b", "inputs": "\\u0000"}': "has a NUL",
+    b'{"custom_id": "b","inputs":{"url":"upload_01krz4c0s0e5xv4k6w2q8ntb7m"}}': "names an upload",
     b'{"custom_id": "b", "inputs": ""}': "inputs: for chat-completion",
     b"[" * 100_000: "is not JSON",
 }
