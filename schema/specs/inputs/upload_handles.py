@@ -1,7 +1,9 @@
 """Handles of uploads (`upload_…`), which a request may write where a URL of a file goes."""
 
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
+
+from pydantic import JsonValue
 
 from schema.common.errors import Invalid
 from schema.common.ids import HandleKind, parse_handle
@@ -26,19 +28,16 @@ def parse_upload_handle(text: str) -> UUID | None:
 def find_upload_ids(value: Any) -> frozenset[UUID]:
     """Find the uploads that stand as a `url` anywhere in a request that has been checked."""
     upload_ids: set[UUID] = set()
-    pending: list[object] = [value]
+    pending: list[JsonValue] = [value]
     while pending:
-        match pending.pop():
-            case dict() as fields:
-                members = cast("dict[str, object]", fields)
-                url = members.get("url")
-                if isinstance(url, str) and (upload_id := _parse_or_none(url)) is not None:
-                    upload_ids.add(upload_id)
-                pending.extend(members.values())
-            case list() as members:
-                pending.extend(cast("list[object]", members))
-            case _:
-                continue
+        part = pending.pop()
+        if isinstance(part, dict):
+            url = part.get("url")
+            if isinstance(url, str) and (upload_id := _parse_or_none(url)) is not None:
+                upload_ids.add(upload_id)
+            pending.extend(part.values())
+        elif isinstance(part, list):
+            pending.extend(part)
     return frozenset(upload_ids)
 
 
