@@ -58,6 +58,10 @@ RETURNING restored.subject_id, subject.name, restored.backup_at, restored.restor
           now() AS leased_at, restored.due_at AS lapses_at
 """)
 
+_IS_UNCOMPARED: Final = """
+SELECT true FROM restored_subject WHERE subject_id = $1 AND reconciled_at IS NULL
+"""
+
 _RECORD_COMPARISON: Final = parse_statement("""
 UPDATE restored_subject
    SET listings = listings + 1,
@@ -148,6 +152,11 @@ class RestoreLease:
     def from_row(cls, row: Any) -> Self:
         """Read a row."""
         return cls(**row)
+
+
+async def is_uncompared(tx: Transaction, subject_id: str) -> bool:
+    """Return whether rows of a subject are from a backup, and not yet compared with the Hub."""
+    return await tx.fetchval(_IS_UNCOMPARED, subject_id) is not None
 
 
 async def mark_restored(tx: Transaction, *, backup_at: datetime) -> None:

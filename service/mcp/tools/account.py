@@ -40,7 +40,7 @@ _HIDDEN_NOTE: Final = (
 _MAX_GROUPS: Final = 100
 _DEFAULT_DIMENSIONS: Final = (SpendingDimension.WORKSPACE, SpendingDimension.FLAVOR)
 _MONTHS_AGO: Final = {"this": 0, "last": 1}
-_MONTH: Final = re.compile(r"(\d{4})-(\d{2})")
+_MONTH: Final = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 _UNPRICED_NOTE: Final = (
     "Hugging Face bills model calls, Space calls and batches itself, so what they cost is not "
     "known here."

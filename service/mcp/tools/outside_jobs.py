@@ -20,6 +20,7 @@ from uuid import UUID
 
 import structlog
 
+from schema.accounts import restored_subjects
 from schema.common import ids
 from schema.common.errors import HoldfastError, Invalid, NotFound, Unauthenticated, Unavailable
 from schema.common.ids import HandleKind
@@ -50,6 +51,7 @@ DEFAULT_LIMIT: Final = 10
 _TIMEOUT: Final = timedelta(seconds=10)
 _RETRY_AFTER: Final = timedelta(seconds=5)
 _MAX_RETRY_AFTER: Final = timedelta(minutes=5)
+_COMPARISON_PAUSE: Final = timedelta(minutes=1)
 _MAX_PAGES: Final = 5
 """Pages of the Hub that one call reads."""
 _INVISIBLE: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
@@ -110,7 +112,7 @@ async def adopt_job(app: App, caller: Caller, hub_job_id: str, namespace: str | 
         Invalid: it is no id of a job there.
         NotFound: the caller's token shows no such job.
         LimitReached: the caller has as many unfinished jobs as they may have.
-        Unavailable: the Hub or the database does not answer.
+        Unavailable: the Hub or the database does not answer, or a restore is not over.
     """
     remote_id = _parse_job_id(hub_job_id)
     place = caller.resolve_namespace(namespace)
@@ -121,6 +123,7 @@ async def adopt_job(app: App, caller: Caller, hub_job_id: str, namespace: str | 
     except Unavailable:
         log.warning("adoption.unpriced")
     async with app.transaction(caller) as tx:
+        await _expect_compared(tx, caller)
         job_id = await _find_handle(tx, caller, place, job)
         is_new = job_id is None
         request = read_request(job)
@@ -173,10 +176,12 @@ async def list_outside_jobs(
 
     Raises:
         Invalid: the cursor is not one of this list.
-        Unavailable: the Hub or the database does not answer.
+        Unavailable: the Hub or the database does not answer, or a restore is not over.
     """
     place = caller.resolve_namespace(namespace)
     last_id, hub_cursor = _parse_cursor(cursor)
+    async with app.transaction(caller) as tx:
+        await _expect_compared(tx, caller)
     entries = list[OutsideJobEntry]()
     cursors = list[str]()
     following: str | None = None
@@ -196,6 +201,23 @@ async def list_outside_jobs(
     if has_more:
         return OutsidePage(page, cursors[len(page) - 1])
     return OutsidePage(page, None if following is None else f"{_NO_JOB_ID}.{following}")
+
+
+async def _expect_compared(tx: Transaction, caller: Caller) -> None:
+    """Refuse while it is not known which jobs at the Hub are those of restored rows.
+
+    A job that was queued in the backup may have been launched since. Under another handle it would
+    be taken for a job from elsewhere, and the queued one would be launched once more.
+
+    Raises:
+        Unavailable: the jobs of the caller have not been compared with the Hub since a restore.
+    """
+    if await restored_subjects.is_uncompared(tx, caller.subject_id):
+        raise Unavailable(
+            "The list of your jobs",
+            effect="none is adopted until it has been compared with the Hub after a restore",
+            retry_after=_COMPARISON_PAUSE,
+        )
 
 
 async def _inspect(app: App, caller: Caller, namespace: str, remote_id: str) -> RemoteJob:

@@ -106,7 +106,7 @@ def _write_curl(name: str, upload: Upload, url: str) -> str:
     """Write the command that sends the file, by the name that it has on the caller's machine."""
     path = name if name.isprintable() else upload.name
     path = path if path.startswith("/") else f"./{path.removeprefix('./')}"
-    return f"curl -sS --fail-with-body -T {shlex.quote(path)} {shlex.quote(url)}"
+    return f"curl -sS --globoff --fail-with-body -T {shlex.quote(path)} {shlex.quote(url)}"
 
 
 def build_tools() -> list[McpTool]:

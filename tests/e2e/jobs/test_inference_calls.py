@@ -134,4 +134,4 @@ async def test_a_model_reads_a_file_that_was_sent_by_link(alice: McpCaller) -> N
 
     assert view["state"] == "succeeded", view
     left = await alice.call_tool("job_result", job_id=launched["job_id"])
-    assert left["result"]["text"] == DIGEST
+    assert left["result"]["text"].endswith(f" sha256 {DIGEST}")

@@ -22,6 +22,10 @@ ADOPTION_GUARDS: Final = (
             "remote_ids=[job.id],\n        run_ids=[] if run_id is None else [run_id],",
             "remote_ids=[job.id],\n        run_ids=[],",
         ),
+        nothing_is_adopted_before_the_comparison=(
+            "await _expect_compared(tx, caller)\n        job_id = await",
+            "job_id = await",
+        ),
         a_copy_is_no_run_of_ours=("if job.is_copy or len(names) != 1:", "if len(names) != 1:"),
         unknown_secrets_withhold_the_log=(
             "has_secrets=request.has_unknown_secrets",

@@ -355,3 +355,26 @@ def test_the_id_of_a_handle_follows_from_the_job() -> None:
     assert one != ids.derive_id(moment, "adao", "rg", "1")
     assert (one.version, UUID(int=one.int).variant) == (7, "specified in RFC 4122")
     assert ids.parse_handle(HandleKind.JOB, ids.format_handle(HandleKind.JOB, one)) == one
+
+
+async def test_nothing_is_adopted_before_a_restored_database_was_compared_with_the_hub(
+    database: Database, alice: Person
+) -> None:
+    """It may be the run of a job that the backup has as queued, which would be launched again."""
+    started = alice.start("true")
+    await alice.call("create_workspace", name="w")
+    subject_id = (await alice.call("whoami"))["subject_id"]
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO restored_subject (subject_id, backup_at) VALUES ($1, now())", subject_id
+        )
+
+    adopting = await alice.refused("adopt_job", hub_job_id=started.id)
+    listing = await alice.refused("list_jobs", outside=True)
+
+    assert adopting["code"] == listing["code"] == "Unavailable"
+    assert "after a restore" in adopting["message"]
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job WHERE subject_id = $1", subject_id) == 0
+        await tx.execute("UPDATE restored_subject SET reconciled_at = now()")
+    assert (await alice.call("adopt_job", hub_job_id=started.id))["job_id"]
